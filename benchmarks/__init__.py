@@ -1,0 +1,1 @@
+"""Every row of the targets as a ratio measured side by side in one run: ``python -m benchmarks``."""

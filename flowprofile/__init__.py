@@ -1,0 +1,68 @@
+"""FlowProfile: see inside image diffusion models, step by step, at scale.
+
+>>> import flowprofile as fp
+>>> tree = fp.profile("gaussian8", seeds="0:2", labels=[0], into="memory://start", sampler={"steps": 10})
+>>> tree["measures/step_ssim"]["value"].sizes["time"]
+10
+
+Names are imported when they are first used: opening and querying a profile never loads torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from flowprofile.cases import Case as Case
+    from flowprofile.cases import Sweep as Sweep
+    from flowprofile.definitions import Pipeline as Pipeline
+    from flowprofile.errors import FlowProfileError as FlowProfileError
+    from flowprofile.extension import Stage as Stage
+    from flowprofile.extension import measure as measure
+    from flowprofile.models.live import denoiser as denoiser
+    from flowprofile.models.zoo import load as load
+    from flowprofile.opening import open as open
+    from flowprofile.running import plan as plan
+    from flowprofile.running import profile as profile
+    from flowprofile.running import run as run
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Case": "cases",
+    "FlowProfileError": "errors",
+    "Pipeline": "definitions",
+    "Stage": "extension",
+    "Sweep": "cases",
+    "denoiser": "models.live",
+    "load": "models.zoo",
+    "measure": "extension",
+    "open": "opening",
+    "plan": "running",
+    "profile": "running",
+    "run": "running",
+}
+
+__all__ = [
+    "Case",
+    "FlowProfileError",
+    "Pipeline",
+    "Stage",
+    "Sweep",
+    "denoiser",
+    "load",
+    "measure",
+    "open",
+    "plan",
+    "profile",
+    "run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(f"flowprofile.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'flowprofile' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(_HOME)

@@ -1,0 +1,278 @@
+"""From a definition to a graph: names are resolved, labels read, every value checked, and no model is loaded.
+
+Whatever is wrong with a pipeline is found here, in the milliseconds before anything is computed.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from flowprofile.cases import Sweep
+from flowprofile.conditioning.labels import LabelSpace
+from flowprofile.definitions import Pipeline, Sampler, Text
+from flowprofile.errors import DefinitionError, ModelError
+from flowprofile.flow.fingerprint import key
+from flowprofile.flow.graph import Graph, build, ordered
+from flowprofile.flow.stage import Stage
+from flowprofile.kinds import Context, Kind, Request, checked, lookup
+from flowprofile.models import zoo
+from flowprofile.models.card import ModelCard
+from flowprofile.models.closed_forms import CARDS
+from flowprofile.models.numerics import Numerics, numerics
+from flowprofile.stages import KINDS, NULL, STATES, null_states, states
+from flowprofile.time.noise import SCHEME
+from flowprofile.time.rules import parameters, rule
+from flowprofile.time.schedule import schedule
+from flowprofile.time.steps import respaced
+
+RESERVED: Final = ("measures", "noise")
+"""Names with a meaning of their own in a profile."""
+NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_\-]*")
+
+
+@dataclass(frozen=True)
+class Assembled:
+    """A pipeline ready to be planned."""
+
+    pipeline: Pipeline
+    graph: Graph
+    sweep: Sweep
+    card: ModelCard
+    identity: str
+    """Digest of the model's weights and configuration."""
+    numerics: Numerics
+    context: Context = field(compare=False, repr=False)
+    tables: Mapping[str, Mapping[str, Any]] = field(compare=False, repr=False)
+    """The stage tables with their defaults filled in."""
+    weight_bytes: int = 0
+    """Size of the model's weights."""
+
+    @property
+    def run(self) -> str:
+        """Name of the run's folder: the model, and a digest of its content and of the numerics class."""
+        digest = key({"model": self.identity, "numerics": self.numerics.table()})
+        return f"{_safe(self.card.name)}@{digest[:8]}"
+
+    def definition(self) -> dict[str, Any]:
+        """The definition with all defaults, as provenance; a live model appears by its name."""
+        table = self.pipeline.model_dump(mode="json", exclude={"model"}, exclude_none=True)
+        table["model"] = (
+            self.pipeline.model if isinstance(self.pipeline.model, str) else f"live:{self.card.name}"
+        )
+        table["cases"] = {"seeds": list(self.sweep.seeds), "labels": list(self.sweep.labels)}
+        table["stages"] = {name: dict(stage) for name, stage in self.tables.items()}
+        return table
+
+
+def assemble(pipeline: Pipeline, text: Text | None = None, *, allow_code: bool = False) -> Assembled:
+    """Check a pipeline and wire its stages."""
+    text = text or Text("the pipeline", "")
+    card, identity, opener = _model(pipeline.model, text)
+    sampler = pipeline.sampler
+    times = schedule(card.schedule, card.steps)
+    options = _rule_options(sampler, text)
+    _guidance_fits(sampler, card, text)
+    kinds = {
+        name: lookup(
+            str(table.get("use", name)),
+            KINDS,
+            place=text.place(["stages", name, "use"]),
+            allow_code=allow_code,
+        )
+        for name, table in pipeline.stages.items()
+    }
+    with _placed(text, "sampler", "steps"):
+        grid = respaced(card.steps, sampler.steps)
+    context = Context(
+        card=card,
+        schedule=times,
+        grid=grid,
+        sampler=sampler,
+        rule=options,
+        batch=pipeline.numerics.batch,
+        open=_guided(opener, sampler.guidance_scale),
+        network_outputs=frozenset(
+            {"x0_hat"} if any(k.name == "predicted_x0" for k in kinds.values()) else ()
+        ),
+    )
+    base = {
+        "model": identity,
+        "schedule": [card.schedule, card.steps],
+        "rule": sampler.rule,
+        "options": dict(options),
+        "noise": SCHEME,
+        "precision": "float32",
+    }
+    requests = {
+        name: _request(name, pipeline.stages[name], kind, context, text) for name, kind in kinds.items()
+    }
+    graph = build(_stages(requests, kinds, context, text), base)
+    sweep = Sweep(pipeline.cases.seeds, _labels(pipeline.cases.labels, card.labels, text))
+    tables = {
+        name: {
+            "use": kinds[name].name,
+            "needs": list(request.needs),
+            **request.params.model_dump(mode="json", exclude_none=True),
+        }
+        for name, request in requests.items()
+    }
+    return Assembled(
+        pipeline,
+        graph,
+        sweep,
+        card,
+        identity,
+        numerics(pipeline.numerics.batch),
+        context,
+        tables,
+        _size(pipeline.model),
+    )
+
+
+@contextmanager
+def _placed(text: Text, *keys: str) -> Iterator[None]:
+    """Say in a refusal where in the definition the refused value stands."""
+    try:
+        yield
+    except (DefinitionError, ModelError) as error:
+        place = text.place(keys)
+        if place not in error.fact:
+            error.fact = f"{error.fact.rstrip('.')} ({place})."
+        raise
+
+
+def _model(model: object, text: Text) -> tuple[ModelCard, str, Callable[[], Any]]:
+    if isinstance(model, str):
+        with _placed(text, "model"):
+            return zoo.card(model), zoo.identity(model), lambda: zoo.load(model)
+    card = getattr(model, "card", None)
+    if isinstance(card, ModelCard) and callable(model):
+        from flowprofile.models.live import identity
+
+        return card, identity(model), lambda: model
+    raise DefinitionError(
+        f"A model is a name, a path or a denoiser, not a {type(model).__name__} ({text.place(['model'])}).",
+        remedy="wrap a network: flowprofile.denoiser(module, shape=(3, 32, 32), labels=...)",
+    )
+
+
+def _size(model: object) -> int:
+    """Bytes of a model's weights, for the budget."""
+    if isinstance(model, str):
+        return 0 if model in CARDS else zoo.weights_path(model).stat().st_size
+    module = getattr(model, "module", None)
+    return (
+        sum(tensor.numel() * tensor.element_size() for tensor in module.parameters())
+        if module is not None
+        else 0
+    )
+
+
+def _guided(opener: Callable[[], Any], scale: float) -> Callable[[], Any]:
+    if scale == 1:
+        return opener
+
+    def opened() -> Any:
+        from flowprofile.models.denoiser import Guided
+
+        return Guided(opener(), scale)
+
+    return opened
+
+
+def _rule_options(sampler: Sampler, text: Text) -> dict[str, Any]:
+    """The rule's own parameters with defaults; one that the rule does not have is refused."""
+    options = {"eta": sampler.eta, "variance": sampler.variance}
+    given = {name: value for name, value in options.items() if value is not None}
+    with _placed(text, "sampler"):
+        rule(sampler.rule, **given)
+        return {**parameters(sampler.rule), **given}
+
+
+def _guidance_fits(sampler: Sampler, card: ModelCard, text: Text) -> None:
+    if sampler.guidance_scale != 1 and card.null_label is None:
+        raise DefinitionError(
+            f"guidance_scale = {sampler.guidance_scale!r}, but {card.name!r} has no null label"
+            f" ({text.place(['sampler', 'guidance_scale'])}).",
+            consequence="There is no unconditional prediction to guide away from; label 0 is a real label.",
+            remedy="use guidance_scale = 1, or a model trained with label dropout",
+        )
+
+
+def _labels(value: Any, space: LabelSpace, text: Text) -> tuple[int, ...]:
+    if value == "all":
+        return tuple(range(space.count))
+    with _placed(text, "cases", "labels"):
+        return tuple(space.parse(label) for label in (value if isinstance(value, list) else [value]))
+
+
+def _stages(
+    requests: Mapping[str, Request], kinds: Mapping[str, Kind], context: Context, text: Text
+) -> list[Stage]:
+    if not requests:
+        raise DefinitionError(
+            f"The pipeline has no stages ({text.place(['stages'])}).",
+            consequence="There is nothing to compute.",
+            remedy="add at least one table, for instance [stages.trajectory]",
+        )
+    needs = {STATES: (), **{name: request.needs for name, request in requests.items()}}
+    with _placed(text, "stages"):
+        order = ordered(needs)
+    context.built[STATES] = states(context)
+    # The trajectory goes first: which states it keeps is the default of what others measure.
+    for name in sorted(requests, key=lambda name: (name != STATES, order.index(name))):
+        with _placed(text, "stages", name):
+            made = kinds[name].build(requests[name])
+            for stage in made:
+                _some_times(stage)
+        context.built.update({stage.name: stage for stage in made})
+    if any(need.stage == NULL for stage in context.built.values() for need in stage.needs):
+        context.built[NULL] = null_states(context)
+    return list(context.built.values())
+
+
+def _some_times(stage: Stage) -> None:
+    if not stage.times:
+        raise DefinitionError(
+            f"Stage {stage.name!r} has no state it could be computed at.",
+            consequence="Its time axis would be empty.",
+            remedy="keep more states of what it reads; PSNR has none at t = 0, and steps need a state before",
+        )
+
+
+def _request(name: str, table: Mapping[str, Any], kind: Kind, context: Context, text: Text) -> Request:
+    place = text.place(["stages", name])
+    if name in RESERVED or name.endswith(".null") or not NAME.fullmatch(name):
+        raise DefinitionError(
+            f"A stage cannot be called {name!r} ({place}).",
+            consequence="Its name becomes a folder of the profile, where some names have a meaning of their own.",
+            remedy="use letters, digits, _ and -, beginning with a letter, and none of "
+            + ", ".join(RESERVED),
+        )
+    if (kind.name == STATES) != (name == STATES):
+        raise DefinitionError(
+            f"The stage {name!r} is of kind {kind.name!r} ({place}).",
+            consequence="A pipeline has one sampler, and other stages find its states by the name 'trajectory'.",
+            remedy="[stages.trajectory] is of kind 'trajectory', and no other table is",
+        )
+    needs = table.get("needs", list(kind.needs))
+    fits = (
+        isinstance(needs, list) and len(needs) == len(kind.needs) and all(isinstance(n, str) for n in needs)
+    )
+    if not fits or (not kind.elsewhere and needs != list(kind.needs)):
+        raise DefinitionError(
+            f"A stage of kind {kind.name!r} cannot read {needs!r} ({text.place(['stages', name, 'needs'])}).",
+            consequence="It would be computed from something else than the definition says.",
+            remedy=f"leave `needs` out, or write needs = {list(kind.needs)!r}"
+            + (" with the names of other stages" if kind.elsewhere else ""),
+        )
+    params = checked(kind, name, {k: v for k, v in table.items() if k not in ("use", "needs")}, text)
+    return Request(name, tuple(needs), params, context, place)
+
+
+def _safe(name: str) -> str:
+    return "".join(
+        letter if letter.isascii() and (letter.isalnum() or letter in "_-.") else "-" for letter in name
+    )

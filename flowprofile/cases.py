@@ -1,0 +1,77 @@
+"""One sample's whole identity, and a sweep of many.
+
+Everything that makes a sample what it is, besides the model and the sampler, is a coordinate of its case. Two
+cases that agree are the same sample, whatever batch, order, worker or day they were computed in.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from flowprofile.errors import DefinitionError
+
+CLEAN = "none"
+"""The intervention that changes nothing."""
+
+
+@dataclass(frozen=True, order=True)
+class Case:
+    """One sample."""
+
+    seed: int
+    """Noise seed; with the step t it determines every random number the sample uses."""
+    label: int
+    """Label number in the model's own label space."""
+    intervention: str = CLEAN
+    """Name of what was done to the model."""
+
+    def __str__(self) -> str:
+        text = f"seed {self.seed}, label {self.label}"
+        return text if self.intervention == CLEAN else f"{text}, intervention {self.intervention!r}"
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The product of seeds, labels and interventions, in the order in which they were asked for."""
+
+    seeds: tuple[int, ...]
+    labels: tuple[int, ...]
+    interventions: tuple[str, ...] = (CLEAN,)
+
+    def __post_init__(self) -> None:
+        for axis, values in (
+            ("seeds", self.seeds),
+            ("labels", self.labels),
+            ("interventions", self.interventions),
+        ):
+            if not values:
+                raise DefinitionError(
+                    f"The sweep has no {axis}.",
+                    consequence="There would be no sample to compute.",
+                    remedy=f"give at least one of the {axis}",
+                )
+            repeated = [str(value) for value, count in Counter(values).items() if count > 1]
+            if repeated:
+                raise DefinitionError(
+                    f"The sweep names {axis} twice: {', '.join(repeated)}.",
+                    consequence="A sample would be counted twice in every mean.",
+                    remedy=f"name each of the {axis} once",
+                )
+        for seed in self.seeds:
+            if not 0 <= seed < 2**63:
+                raise DefinitionError(
+                    f"Seed {seed!r} is out of range.",
+                    consequence="The noise of a seed is keyed by an unsigned number and stored as int64.",
+                    remedy="use seeds in 0 .. 2**63 - 1",
+                )
+
+    def __len__(self) -> int:
+        return len(self.seeds) * len(self.labels) * len(self.interventions)
+
+    def __iter__(self) -> Iterator[Case]:
+        return (
+            Case(seed, label, intervention)
+            for intervention in self.interventions
+            for label in self.labels
+            for seed in self.seeds
+        )

@@ -1,0 +1,3 @@
+"""The command line: thin. It reads arguments, calls one function of the library, and talks to a person."""
+
+from flowprofile.cli.main import main as main

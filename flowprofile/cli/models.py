@@ -1,0 +1,57 @@
+"""models and train: what can be profiled by name, and how it came about."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from flowprofile.cli import options
+from flowprofile.cli.main import printed
+
+
+@click.command()
+@click.argument("name", required=False)
+@options.as_json
+def models(name: str | None, as_json: bool) -> None:
+    """The models that come with FlowProfile, or all that is known about the one of this NAME or path."""
+    from flowprofile.models import zoo
+
+    if name is None:
+        cards = [zoo.card(known) for known in zoo.NAMES]
+        if as_json:
+            printed([asdict(card) for card in cards])
+            return
+        for card in cards:
+            space = card.labels
+            labels = "+".join(space.attributes) or f"{space.classes} classes"
+            fidelity = card.fidelity.get("fidelity")
+            measured = f"  label fidelity {float(fidelity):.1%}" if fidelity is not None else "  closed form"
+            click.echo(f"{card.name:12} {'x'.join(map(str, card.shape)):9} {labels:28}{measured}")
+        return
+    card = zoo.card(name)
+    if as_json:
+        printed(asdict(card) | {"identity": zoo.identity(name)})
+        return
+    click.echo(
+        f"{card.name}: {card.architecture}, {'x'.join(map(str, card.shape))}, predicts {card.prediction}"
+    )
+    click.echo(f"identity   {zoo.identity(name)}")
+    for title, table in (("config", card.config), ("training", card.training), ("fidelity", card.fidelity)):
+        for key, value in table.items():
+            click.echo(f"{title:10} {key} = {value}")
+
+
+@click.command()
+@click.argument("recipe")
+@click.option(
+    "--into",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of checkpoints.  [default: out/train/RECIPE]",
+)
+@click.option("--steps", type=click.IntRange(min=1), help="Fewer or more steps than the recipe's own.")
+@click.option("--fresh", is_flag=True, help="Begin anew even if there is a checkpoint to resume from.")
+def train(recipe: str, into: Path | None, steps: int | None, fresh: bool) -> None:
+    """Train a shipped model again from its RECIPE (faces32 or digits). Interrupt and repeat to resume."""
+    from flowprofile.cli.training import trained
+
+    click.echo(trained(recipe, into=into or Path("out") / "train" / recipe, steps=steps, fresh=fresh))

@@ -1,0 +1,74 @@
+"""Options that several commands share, so that they mean the same everywhere."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class PipelineName(click.ParamType[str]):
+    """A pipeline's name or file, completed by the shell."""
+
+    name = "pipeline"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """The names that begin like this, then files."""
+        from flowprofile.definitions import names
+
+        found = [CompletionItem(name) for name in names("pipelines") if name.startswith(incomplete)]
+        return found or [CompletionItem(incomplete, type="file")]
+
+
+class Size(click.ParamType[int]):
+    """A number of bytes such as 200GB or 1.5GiB."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Bytes; decimal units are powers of 1000, binary ones of 1024."""
+        if isinstance(value, int):
+            return value
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(I?)B?\s*", str(value).upper())
+        if match is None:
+            self.fail(f"{value!r} is not a size; write for instance 500MB, 8GB or 2GiB", param, ctx)
+        base = 1024 if match[3] else 1000
+        return int(float(match[1]) * base ** ["", "K", "M", "G", "T"].index(match[2]))
+
+
+def pipeline(command: Command) -> Command:
+    """The pipeline and what overrides it."""
+    command = click.option(
+        "--allow-code", is_flag=True, help='Allow use = "module:name" to import your code.'
+    )(command)
+    command = click.option(
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Override a value, e.g. stages.step_ssim.window=11.",
+    )(command)
+    return click.argument("pipeline", type=PipelineName())(command)
+
+
+def into(command: Command) -> Command:
+    """The store a pipeline fills."""
+    return click.option(
+        "--into", metavar="STORE", help="Store: a path, file:// or memory://NAME.  [default: out/PIPELINE]"
+    )(command)
+
+
+def as_json(command: Command) -> Command:
+    """Output for programs."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
+
+
+def store_of(into: str | None, pipeline: str) -> str:
+    """The store that is meant when none is named."""
+    return into if into is not None else str(Path("out") / Path(pipeline).stem)

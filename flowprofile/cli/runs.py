@@ -1,0 +1,185 @@
+"""plan, run and rerun."""
+
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from flowprofile.cli import options
+from flowprofile.cli.main import printed
+from flowprofile.flow.budget import human
+
+if TYPE_CHECKING:
+    from flowprofile.running import Outcome, Projection
+
+
+@click.command()
+@options.pipeline
+@options.into
+@click.option(
+    "--no-time", is_flag=True, help="Do not measure this machine's speed where it is not known yet."
+)
+@options.as_json
+def plan(
+    pipeline: str,
+    into: str | None,
+    overrides: tuple[str, ...],
+    allow_code: bool,
+    no_time: bool,
+    as_json: bool,
+) -> None:
+    """Count what PIPELINE would compute: forwards, bytes and seconds per stage. The store is not touched."""
+    from flowprofile.running import assembled, calibrate, project
+
+    store = options.store_of(into, pipeline)
+    ready = assembled(pipeline, overrides=overrides, allow_code=allow_code)
+    projection = project(ready, store)
+    if len(projection.seconds) < len(projection.plan.graph.stages) and not no_time:
+        calibrate(ready)
+        projection = project(ready, store)
+    if as_json:
+        printed(as_table(projection))
+        return
+    show_plan(projection, store)
+
+
+def as_table(projection: "Projection") -> dict[str, Any]:
+    """A projection as plain values."""
+    plan, cost = projection.plan, projection.cost
+    return {
+        "run": projection.assembled.run,
+        "forwards": plan.forwards,
+        "padding": plan.padded,
+        "batches": len(plan.tasks),
+        "bytes": plan.bytes,
+        "memory": cost.memory,
+        "scratch": cost.scratch,
+        "seconds": sum(projection.seconds.values()) if projection.seconds else None,
+        "stages": {
+            name: {
+                "state": share.state if plan.graph.stages[name].stored else "in flight",
+                "cells": share.cells,
+                "wanted": share.wanted,
+                "forwards": share.forwards,
+                "bytes": share.bytes,
+                "seconds": projection.seconds.get(name),
+                "key": plan.graph.keys[name],
+            }
+            for name, share in plan.shares.items()
+        },
+        "warnings": dict(projection.warnings),
+    }
+
+
+def show_plan(projection: "Projection", store: str) -> None:
+    """The plan as a table with its sums."""
+    plan, cost = projection.plan, projection.cost
+    console = Console()
+    table = Table(
+        title=f"{projection.assembled.card.name} -> {store}", title_justify="left", box=None, pad_edge=False
+    )
+    for heading, side in (("stage", "left"), ("state", "left"), ("cells", "right"), ("forwards", "right"),
+                          ("bytes", "right"), ("seconds", "right")):  # fmt: skip
+        table.add_column(heading, justify=side)  # type: ignore[arg-type]
+    for name, share in plan.shares.items():
+        seconds = projection.seconds.get(name)
+        table.add_row(
+            name,
+            share.state if plan.graph.stages[name].stored else "in flight",
+            f"{share.cells:,}",
+            f"{share.forwards:,}",
+            human(share.bytes),
+            "?" if seconds is None else f"{seconds:,.1f}",
+        )
+    console.print(table)
+    total = f"{sum(projection.seconds.values()):,.0f} s"
+    known = len(projection.seconds) == len(plan.graph.stages)
+    how_long = f"about {total}" if known else f"at least {total} (not every stage was timed)"
+    console.print(
+        f"\n{plan.forwards:,} forwards of {len(plan.tasks)} batches (+ {plan.padded:,} padding), "
+        f"{human(plan.bytes)} to store, {human(cost.scratch)} scratch, {human(cost.memory)} memory, {how_long}",
+        highlight=False,
+    )
+    for warning in projection.warnings.values():
+        console.print(f"note: {warning}", style="yellow", highlight=False)
+
+
+@click.command()
+@options.pipeline
+@options.into
+@click.option(
+    "--layout",
+    default="local",
+    show_default=True,
+    help="How new arrays are laid out and written: a name from stores/.",
+)
+@click.option("--memory", type=options.Size(), help="Refuse a plan that needs more memory, e.g. 8GB.")
+@click.option("--disk", type=options.Size(), help="Refuse a plan that writes more, e.g. 200GB.")
+@click.option(
+    "--accept-weights", is_flag=True, help="Let changed weights begin a run of their own in this store."
+)
+@click.option("--quiet", is_flag=True, help="No progress bar.")
+@options.as_json
+def run(
+    pipeline: str,
+    into: str | None,
+    overrides: tuple[str, ...],
+    allow_code: bool,
+    layout: str,
+    memory: int | None,
+    disk: int | None,
+    accept_weights: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Compute whatever the store does not hold yet of PIPELINE. Interrupt and repeat as you like."""
+    from flowprofile import running
+    from flowprofile.cli.progress import progress
+
+    store = options.store_of(into, pipeline)
+    ready = running.assembled(pipeline, overrides=overrides, allow_code=allow_code)
+    with progress(quiet=quiet or as_json) as listen:
+        outcome = running.run(
+            ready,
+            into=store,
+            listen=listen,
+            layout=layout,
+            memory=memory,
+            disk=disk,
+            accept_weights=accept_weights,
+        )
+    if as_json:
+        printed(vars(outcome) | {"store": store, "warnings": dict(outcome.warnings)})
+        return
+    say_outcome(outcome, store)
+
+
+def say_outcome(outcome: "Outcome", store: str) -> None:
+    """One line about what happened, and every warning."""
+    for warning in outcome.warnings.values():
+        click.secho(f"note: {warning}", fg="yellow", err=True)
+    if outcome.regions == 0:
+        click.echo(f"{store} holds all of it already: 0 forwards, nothing written.")
+        return
+    click.echo(
+        f"{store}: {outcome.forwards:,} forwards (+ {outcome.padding:,} padding), {outcome.regions:,} regions, "
+        f"{human(outcome.bytes)} in {outcome.seconds:,.1f} s"
+    )
+
+
+@click.command()
+@click.argument("store")
+@click.option("--into", metavar="STORE", help="Fill another store instead of STORE itself.")
+@click.option("--allow-code", is_flag=True, help='Allow use = "module:name" to import your code.')
+@click.option("--quiet", is_flag=True, help="No progress bar.")
+def rerun(store: str, into: str | None, allow_code: bool, quiet: bool) -> None:
+    """Compute everything STORE was ever asked for again, from the definitions it holds, where it is missing."""
+    from flowprofile import running
+    from flowprofile.cli.progress import progress
+
+    target = into if into is not None else store
+    for pipeline in running.recorded(store):
+        with progress(quiet=quiet) as listen:
+            outcome = running.run(pipeline, into=target, listen=listen, allow_code=allow_code)
+        say_outcome(outcome, target)

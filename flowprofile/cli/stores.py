@@ -1,0 +1,135 @@
+"""show, status, verify and figures: looking at a store."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from flowprofile.cli import options
+from flowprofile.cli.main import printed
+from flowprofile.flow.budget import human
+
+STORE = click.argument("store", metavar="STORE")
+
+
+@click.command()
+@STORE
+@options.as_json
+def show(store: str, as_json: bool) -> None:
+    """What is in STORE: runs, stages, axes and sizes."""
+    from flowprofile.description import describe
+
+    found = describe(store)
+    if as_json:
+        printed(found)
+        return
+    for run in found["runs"]:
+        model = run["model"]
+        shape = "x".join(map(str, model.get("shape", ())))
+        click.secho(f"{run['name']}", bold=True, nl=False)
+        click.echo(f"  {model.get('name')}, {shape}")
+        axes = (_axis(name, run[name]) for name in ("interventions", "labels", "seeds"))
+        click.echo(f"  {'; '.join(axes)}")
+        for stage in run["stages"]:
+            complete = (
+                "complete" if stage["present"] == stage["requested"] else f"{stage['present']:,} present"
+            )
+            click.echo(
+                f"  {stage['name']:34} {_axis('states', stage['times'])}, {complete}, {human(stage['bytes'])}"
+            )
+            click.echo(f"    {stage['kind']} version {stage['version']}  {_params(stage['params'])}", nl=True)
+
+
+def _axis(name: str, values: list[Any]) -> str:
+    shown = ", ".join(map(str, values)) if len(values) <= 4 else f"{values[0]}, {values[1]} .. {values[-1]}"
+    return f"{len(values)} {name if len(values) != 1 else name.removesuffix('s')} ({shown})"
+
+
+def _params(params: dict[str, Any]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in params.items())
+
+
+@click.command()
+@STORE
+@options.as_json
+def status(store: str, as_json: bool) -> None:
+    """What is missing in STORE, per stage and axis, and the command that computes it."""
+    from flowprofile.description import describe
+
+    found = describe(store)
+    missing = [
+        {"run": run["name"], "stage": stage["name"], "missing": stage["requested"] - stage["present"],
+         "requested": stage["requested"]}
+        for run in found["runs"] for stage in run["stages"]
+    ]  # fmt: skip
+    if as_json:
+        printed({"store": store, "stages": missing})
+        return
+    for row in missing:
+        click.echo(f"{row['run']}  {row['stage']}: {row['missing']:,} of {row['requested']:,} cells missing")
+    if any(row["missing"] for row in missing):
+        click.echo(f"\nTo compute them:\n  flowprofile rerun {store}")
+    else:
+        click.echo("Nothing is missing.")
+
+
+@click.command()
+@STORE
+@click.option(
+    "--repair", is_flag=True, help="Mend metadata, remove debris, and compute what is missing then."
+)
+@click.option("--allow-code", is_flag=True, help='Allow use = "module:name" while repairing.')
+@options.as_json
+def verify(store: str, repair: bool, allow_code: bool, as_json: bool) -> None:
+    """Check every byte of STORE against what was acknowledged. Exit code 3 if anything is wrong.
+
+    With --repair, metadata is mended, debris removed, and then everything that STORE was asked for and lacks is
+    computed again, be it damaged or never finished.
+    """
+    from flowprofile.store import verify as verifying
+
+    report = verifying.verify(store)
+    rows = [{"kind": one.kind, "object": one.key, "cells": one.cells} for one in report.findings]
+    if not as_json:
+        click.echo(
+            f"{store}: {report.objects:,} objects and {report.receipts:,} receipts checked, "
+            f"{human(report.size)} read, {len(rows)} findings"
+        )
+        for finding in report.findings:
+            click.echo(f"  {finding}")
+    left = len(rows)
+    if repair and rows:
+        left = _repaired(store, allow_code=allow_code)
+        if not as_json:
+            click.echo(f"repaired: {len(rows)} findings, {left} left")
+    if as_json:
+        printed({"store": store, "objects": report.objects, "findings": rows, "left": left})
+    if report.sound or (repair and left == 0):
+        return
+    if not repair:
+        click.echo(f"To mend it:\n  flowprofile verify --repair {store}", err=True)
+    raise SystemExit(3)
+
+
+def _repaired(store: str, *, allow_code: bool) -> int:
+    """Mend what can be mended, compute what was lost, and count what is still wrong."""
+    from flowprofile import running
+    from flowprofile.store import verify as verifying
+
+    verifying.repair(store)
+    for pipeline in running.recorded(store):
+        running.run(pipeline, into=store, allow_code=allow_code)
+    return len(verifying.verify(store).findings)
+
+
+@click.command()
+@STORE
+@click.option(
+    "--into", type=click.Path(file_okay=False, path_type=Path), default=Path("figures"), show_default=True
+)
+def figures(store: str, into: Path) -> None:
+    """Draw STORE: the strip of x_t, and every measure with its null."""
+    from flowprofile.cli.drawing import draw
+
+    for path, fresh in draw(store, into):
+        click.echo(f"{path}" + ("" if fresh else "  (up to date)"))

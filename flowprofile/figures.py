@@ -1,0 +1,425 @@
+"""Pictures of a profile, drawn from what `profile.open` returns and nothing else.
+
+A figure is the first thing a person believes, so each shows the data as they are: pixels are clipped to the
+model's range and never stretched, a curve stands beside its null, time runs from noise to image. Matplotlib is
+imported when something is drawn, not before: whether a picture is up to date can be told without it.
+"""
+
+import re
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import xarray as xr
+
+from flowprofile.axes import CHANNEL, INTERVENTION, LABEL, SEED, TIME, X, Y
+from flowprofile.cases import CLEAN
+from flowprofile.errors import DefinitionError, nearest
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK: Final = "#22272e"
+FAINT: Final = "#6b7280"
+RULE: Final = "#d5d9e0"
+COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#aa4499", "#b8860b", "#3d9ad1", "#882255", "#5c6670")
+"""One per label, in order; told apart with any of the common colour deficiencies, and in print."""
+BAND: Final = (0.1, 0.9)
+"""Quantiles over seeds between which a band is filled."""
+WIDTH: Final = 8.8
+"""Inches; at 100 pixels an inch this is the width of a README."""
+LARGEST: Final = 1.6
+"""Inches: side of the largest image panel."""
+PAD: Final = 0.035
+"""Inches between two images."""
+DASHED: Final[Mapping[str, Any]] = {"linestyle": (0, (4, 2)), "linewidth": 1.1}
+MISSING: Final = "#eef0f3"
+STAMP: Final = "flowprofile"
+"""Keyword of the text in a PNG that says what was drawn."""
+RC: Final[Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "mathtext.fontset": "dejavusans",
+    "text.color": INK,
+    "axes.edgecolor": RULE,
+    "axes.labelcolor": INK,
+    "axes.labelsize": 9,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 9,
+    "axes.titlelocation": "left",
+    "axes.titlepad": 5,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "grid.color": "#eceef2",
+    "grid.linewidth": 0.8,
+    "xtick.color": RULE,
+    "ytick.color": RULE,
+    "xtick.labelcolor": FAINT,
+    "ytick.labelcolor": FAINT,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "savefig.dpi": 200,
+    "image.interpolation": "nearest",
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+}
+"""The one style of every figure."""
+
+
+def strip(
+    tree: xr.DataTree,
+    *,
+    seeds: Sequence[int] | None = None,
+    labels: Sequence[int] | None = None,
+    times: Sequence[int] | None = None,
+    node: str = "trajectory",
+) -> "Figure":
+    """Samples on their way from noise to image: a row per label and seed, a column per state.
+
+    Parameters
+    ----------
+    tree
+        An opened profile that stores its trajectory.
+    seeds, labels
+        Which rows; by default the first eight labels, and of each as many seeds as make eight rows, at most four.
+    times
+        Which states; by default eleven that are spread evenly over the stored ones.
+    node
+        The trajectory's name, where a profile holds several.
+    """
+    states = _clean(_node(tree, node)["x_t"])
+    stored = [int(t) for t in states[TIME].values]
+    wanted = _chosen(states, TIME, _spread(stored) if times is None else sorted(times, reverse=True))
+    labels = _chosen(states, LABEL, labels, most=8)
+    seeds = _chosen(states, SEED, seeds, most=max(1, min(4, 8 // len(labels))))
+    images = pixels(states.sel({SEED: seeds, LABEL: labels, TIME: wanted})).compute()
+    # Inches: captions to the left, the axis of time above, a gap between two labels.
+    left, above, gap = 1.32, 0.44, 0.1
+    side = min((WIDTH - left) / len(wanted), LARGEST)
+    with _style():
+        figure, page = _page(left + side * len(wanted), above + len(labels) * (len(seeds) * side + gap) - gap)
+        _time_axis(page, wanted, left, side)
+        for (row, label), (line, seed) in product(enumerate(labels), enumerate(seeds)):
+            top = above + row * (len(seeds) * side + gap) + line * side
+            page.text(
+                left - 0.1, top + side / 2, f"seed {seed}", ha="right", va="center", color=FAINT, size=8
+            )
+            if line == 0:
+                bar = [top + PAD, top + len(seeds) * side - PAD]
+                page.plot([0.03, 0.03], bar, color=_colour(row), linewidth=3, solid_capstyle="butt")
+                text = caption(states, label, order=_order(tree)).replace(" + ", "\n")
+                page.text(0.13, top + side / 2, text, va="center", weight="bold")
+            for column, t in enumerate(wanted):
+                image = images.sel({LABEL: label, SEED: seed, TIME: t}).values
+                _picture(page, left + column * side, top, side, image)
+    return figure
+
+
+def trajectories(tree: xr.DataTree, measure: str, *, labels: Sequence[int] | None = None) -> "Figure":
+    """A measure over time for each label beside its null, and below it the excess over the null.
+
+    Lines are means over seeds, bands hold the middle 80 % of them. A measure without a null is drawn alone.
+    By default the first sixteen labels are drawn.
+    """
+    curves = _measure(tree, measure, labels)
+    chosen = [int(label) for label in curves[LABEL].values]
+    if "null" in curves:
+        curves = curves.assign(excess=curves["value"] - curves["null"])
+    with _style():
+        figure, page, panels = _panels(len(chosen), 2 if "null" in curves else 1)
+        for place, (label, (upper, *lower)) in enumerate(zip(chosen, panels, strict=True)):
+            one, colour = curves.sel({LABEL: label}), _colour(place)
+            upper.set_title(caption(curves, label, order=_order(tree)), weight="bold")
+            for panel in lower:
+                _curve(upper, one["null"], FAINT, **DASHED)
+                panel.axhline(0, color=FAINT, linewidth=0.8)
+                _curve(panel, one["excess"], colour)
+            _curve(upper, one["value"], colour)
+        _name_axes(panels, curves)
+        _head(page, measure, curves, INK if len(chosen) > 1 else _colour(0))
+    return figure
+
+
+def save(figure: "Figure", path: str | Path, *, stamp: str) -> None:
+    """Write a PNG that carries `stamp`, an ASCII text that says what was drawn; whole or not at all."""
+    if not (stamp.isascii() and stamp.isprintable() and stamp):
+        raise DefinitionError(
+            f"A stamp is printable ASCII text, not {stamp!r}.",
+            consequence="It could not be read back from the file.",
+            remedy="give a digest or a name",
+        )
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    with _style():
+        # Matplotlib writes its version by default: one picture would differ from machine to machine.
+        figure.savefig(partial, format="png", metadata={STAMP: stamp, "Software": None})
+    partial.replace(path)
+
+
+def stamp_of(path: str | Path) -> str | None:
+    """The stamp of a PNG written by `save`; None if there is no such file or it carries none."""
+    try:
+        data = Path(path).read_bytes()
+    except FileNotFoundError:
+        return None
+    for kind, body in _chunks(data):
+        keyword, _, text = body.partition(b"\0")
+        if kind == b"tEXt" and keyword == STAMP.encode():
+            return text.decode("ascii", errors="replace")
+    return None
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Type and content of each chunk of a PNG, as far as it is whole."""
+    at = 8 if data.startswith(b"\x89PNG\r\n\x1a\n") else len(data)
+    while at + 8 <= len(data):
+        size, kind = struct.unpack(">I4s", data[at : at + 8])
+        yield kind, data[at + 8 : at + 8 + size]
+        at += 12 + size
+
+
+def caption(labelled: xr.DataArray | xr.Dataset, label: int, *, order: Sequence[str] = ()) -> str:
+    """What a label means: the names of its attributes that are on, in the model's order where that is known.
+
+    >>> coords = {"label": [0, 6], "male": ("label", [False, True]), "smile": ("label", [False, True])}
+    >>> array = xr.DataArray([0, 0], dims="label", coords=coords)
+    >>> caption(array, 6), caption(array, 0), caption(array.drop_vars(["male", "smile"]), 6)
+    ('male + smile', 'no attribute', 'label 6')
+    """
+    marks = [name for name, mark in labelled.coords.items() if mark.dims == (LABEL,) and mark.dtype == bool]
+    if not marks:
+        return f"label {label}"
+    on = [str(name) for name in marks if labelled.coords[name].sel({LABEL: label})]
+    on.sort(key=lambda name: order.index(name) if name in order else len(order))
+    return " + ".join(on) or "no attribute"
+
+
+def _order(tree: xr.DataTree) -> Sequence[str]:
+    """The model's attributes, most significant bit first, as the run's provenance names them."""
+    return list(tree.attrs.get("model", {}).get("attributes", ()))
+
+
+def pixels(states: xr.DataArray) -> xr.DataArray:
+    """States as pixels in [0, 1], dims (..., y, x, channel): clipped to the model's range, never stretched."""
+    if states.sizes[CHANNEL] not in (1, 3):
+        raise DefinitionError(
+            f"Images with {states.sizes[CHANNEL]} channels cannot be shown.",
+            consequence="There is no colour they would mean.",
+            remedy="select one channel, or the three that are red, green and blue: .sel(channel=[0, 1, 2])",
+        )
+    low, high = states.attrs["pixel_range"]
+    scaled: xr.DataArray = (states.astype(np.float32) - low) / (high - low)
+    return scaled.clip(0, 1).transpose(..., Y, X, CHANNEL)
+
+
+def _node(tree: xr.DataTree, path: str) -> xr.Dataset:
+    held = {name.strip("/"): node for name, node in tree.subtree_with_keys if node.data_vars}
+    if path in held:
+        return held[path].to_dataset()
+    raise DefinitionError(
+        f"The profile has no {path!r}.",
+        consequence="There is nothing to draw.",
+        remedy=f"add it to the pipeline and run that again: only what is missing is computed; {nearest(path, sorted(held))}",
+    )
+
+
+def _measure(tree: xr.DataTree, measure: str, labels: Sequence[int] | None) -> xr.Dataset:
+    """The curves of a measure, dims (label, seed, time), without the states at which it has no value at all."""
+    held = sorted(tree["measures"].children) if "measures" in tree else []
+    if measure not in held:
+        raise DefinitionError(
+            f"The profile has no measure {measure!r}.",
+            consequence="There is no curve to draw.",
+            remedy=nearest(measure, held) if held else "add one to the pipeline and run that again",
+        )
+    curves = _node(tree, f"measures/{measure}")
+    curves = curves[[name for name in ("value", "null") if name in curves]]
+    curves = curves.map(_clean).sel({LABEL: _chosen(curves, LABEL, labels, most=16)})
+    curves = curves.load().dropna(TIME, how="all")
+    if not curves.sizes[TIME]:
+        raise DefinitionError(
+            f"The measure {measure!r} has no value yet.",
+            consequence="There is no curve to draw.",
+            remedy="run the pipeline again: it computes what is missing",
+        )
+    return curves
+
+
+def _clean(array: xr.DataArray) -> xr.DataArray:
+    """The run in which nothing was done to the model."""
+    return array.sel({INTERVENTION: CLEAN}, drop=True) if INTERVENTION in array.dims else array
+
+
+def _chosen(
+    array: xr.DataArray | xr.Dataset, axis: str, wanted: Sequence[int] | None, *, most: int | None = None
+) -> list[int]:
+    """The wanted values of an axis, or its first ones; a value that is not held is refused."""
+    held = [int(value) for value in array[axis].values]
+    if wanted is None:
+        return held[:most]
+    absent = [value for value in wanted if value not in held]
+    if absent or not wanted:
+        near = sorted(sorted(held, key=lambda value: abs(value - (absent or [0])[0]))[:5])
+        raise DefinitionError(
+            f"{axis} {absent[0]!r} is not in the profile." if absent else f"No {axis} was chosen.",
+            consequence="There is no picture of it.",
+            remedy=f"choose among the {len(held)} that are held, for instance {near!r}",
+        )
+    return [int(value) for value in wanted]
+
+
+def _spread(stored: Sequence[int], count: int = 11) -> list[int]:
+    """At most `count` of the stored states, both ends among them, as evenly spread as they allow."""
+    targets = np.linspace(max(stored), min(stored), count)
+    return sorted({min(stored, key=lambda t: abs(t - target)) for target in targets}, reverse=True)
+
+
+def _colour(place: int) -> str:
+    return COLOURS[place % len(COLOURS)]
+
+
+def _style() -> Any:
+    import matplotlib as mpl
+
+    return mpl.rc_context(RC)
+
+
+def _page(wide: float, high: float) -> tuple["Figure", "Axes"]:
+    """An empty figure, and the plane in which it is laid out: in inches, from its top left corner."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(wide, high))
+    page = figure.add_axes((0, 0, 1, 1))
+    page.set(xlim=(0, wide), ylim=(high, 0))
+    page.set_axis_off()
+    return figure, page
+
+
+def _picture(page: "Axes", left: float, top: float, side: float, image: np.ndarray) -> None:
+    """One image of pixels on the page; an image that is not there is an empty panel."""
+    box = (left + PAD / 2, top + PAD / 2, side - PAD, side - PAD)
+    panel = page.inset_axes(box, transform=page.transData)
+    panel.set(xticks=[], yticks=[], facecolor=MISSING)
+    panel.spines[:].set_visible(False)
+    if np.isfinite(image).all():
+        shown = image.squeeze(-1) if image.shape[-1] == 1 else image
+        panel.imshow(shown, cmap="gray", vmin=0, vmax=1, aspect="auto")
+
+
+def _time_axis(page: "Axes", times: Sequence[int], left: float, side: float) -> None:
+    right = left + side * len(times) - PAD / 2
+    for column, t in enumerate(times):
+        text = f"t = {t}" if column == 0 else str(t)
+        page.text(left + (column + 0.5) * side, 0.39, text, ha="center", va="bottom", color=FAINT, size=8)
+    page.text(left + PAD / 2, 0.04, "noise", va="top", weight="bold")
+    page.text(right, 0.04, "image", ha="right", va="top", weight="bold")
+    if len(times) > 2:
+        arrow = {"arrowstyle": "->", "color": RULE, "linewidth": 1}
+        page.annotate("", (right - 0.52, 0.12), (left + 0.52, 0.12), arrowprops=arrow)
+
+
+def _panels(count: int, parts: int) -> tuple["Figure", "Axes", list[list["Axes"]]]:
+    """For each label a column of axes: its values and, below them, the excess. Columns share their scales."""
+    columns = min(count, 4)
+    blocks = -(-count // columns)
+    high = 2.75 if parts == 2 else 2.0
+    head, foot, between = 0.72, 0.5, 0.55
+    total = head + blocks * high + (blocks - 1) * between + foot
+    figure, page = _page(WIDTH, total)
+    panels: list[list[Axes]] = []
+    for place in range(count):
+        block, column = divmod(place, columns)
+        top = head + block * (high + between)
+        grid = figure.add_gridspec(
+            parts, columns, height_ratios=[2, 1][:parts], hspace=0.1, wspace=0.07,
+            left=0.078, right=0.985, top=1 - top / total, bottom=1 - (top + high) / total,
+        )  # fmt: skip
+        shared = panels[0] if panels else [None] * parts
+        panels.append([figure.add_subplot(grid[part, column], sharey=shared[part]) for part in range(parts)])
+        for panel in panels[-1]:
+            panel.tick_params(length=0, labelleft=column == 0, labelbottom=False)
+        panels[-1][-1].tick_params(labelbottom=place + columns >= count)
+    return figure, page, panels
+
+
+def _curve(axes: "Axes", values: xr.DataArray, colour: str, **line: Any) -> None:
+    """Mean over seeds, and the band that holds the middle of them."""
+    values = values.dropna(TIME, how="all")
+    if not values.sizes[TIME]:
+        return
+    times = values[TIME].values
+    if values.sizes[SEED] > 1:
+        low, high = (values.quantile(q, SEED).values for q in BAND)
+        axes.fill_between(times, low, high, color=colour, alpha=0.18, linewidth=0)
+    axes.plot(times, values.mean(SEED).values, color=colour, **{"linewidth": 1.4, **line})
+
+
+def _name_axes(panels: list[list["Axes"]], curves: xr.Dataset) -> None:
+    """Time from noise to image below, what is drawn to the left."""
+    from matplotlib.ticker import MaxNLocator
+
+    time = curves[TIME]
+    # A quantity of a pair of states carries the later one's t, so the first of them stands at T - 1.
+    first = int((time + curves["generative_step"]).max()) if "generative_step" in curves else int(time.max())
+    spaced = MaxNLocator(5 if len(panels) < 3 else 2).tick_values(0, first)
+    ticks = [t for t in spaced if 0 <= t <= first]
+    unit = curves["value"].attrs.get("units", "1")
+    for column in panels:
+        for panel in column:
+            panel.set_xlim(first, 0)
+            panel.set_xticks(ticks)
+            # Centred under the ends of the axis, the labels of neighbouring panels would run into each other.
+            for t, tick in zip(ticks, panel.xaxis.get_major_ticks(), strict=True):
+                side = "left" if t == first else "right" if t == 0 else "center"
+                tick.label1.set(horizontalalignment=side)
+        if column[-1].xaxis.get_tick_params()["labelbottom"]:
+            column[-1].set_xlabel("t   (noise → image)")
+        for panel, name in zip(column, ("value", "excess"), strict=False):
+            if panel.yaxis.get_tick_params()["labelleft"]:
+                panel.set_ylabel(name if unit == "1" else f"{name} ({unit})")
+
+
+def _head(page: "Axes", measure: str, curves: xr.Dataset, colour: str) -> None:
+    """The measure's name and formula, and what the lines mean."""
+    from matplotlib.lines import Line2D
+
+    name = page.text(0.1, 0.2, measure, va="center", size=11, weight="bold")
+    formula = _formula(str(curves["value"].attrs.get("long_name", "")))
+    page.annotate(
+        formula,
+        (1, 0.5),
+        (10, 0),
+        xycoords=name,
+        textcoords="offset points",
+        va="center",
+        color=FAINT,
+        size=10,
+    )
+    seeds = curves.sizes[SEED]
+    band = f", band {100 * BAND[0]:.0f} to {100 * BAND[1]:.0f} %" if seeds > 1 else ""
+    lines = [Line2D([], [], color=colour)]
+    texts = [f"mean of {seeds} seeds{band}" if seeds > 1 else "one seed"]
+    if "null" in curves:
+        lines.append(Line2D([], [], color=FAINT, **DASHED))
+        texts.append("null: same noise, image known")
+    corner = {"bbox_to_anchor": (WIDTH - 0.06, 0.2), "bbox_transform": page.transData}
+    page.legend(lines, texts, loc="center right", ncols=2, borderaxespad=0, **corner)
+
+
+def _formula(text: str) -> str:
+    """Subscripts set as such.
+
+    >>> _formula("SSIM(x_t, x_{t+1})")
+    'SSIM($x_{t}$, $x_{t+1}$)'
+    """
+    return re.sub(r"\b([A-Za-z])_(?:\{([^}$]*)\}|(\w+))", lambda m: f"${m[1]}_{{{m[2] or m[3]}}}$", text)

@@ -1,0 +1,129 @@
+"""What a plan will take, added up before it takes it.
+
+The memory of a run is a sum of a few terms that a person can check. A plan whose sum is over the budget is
+refused while refusing is free.
+"""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from flowprofile.errors import BudgetError
+from flowprofile.flow.plan import Plan, cell_bytes, scratch_bytes
+
+PROCESS: Final = 450 << 20
+"""Bytes of a Python process with torch, zarr and xarray loaded."""
+COPIES: Final = 4
+"""How many times a region's bytes exist while it is joined, cut, encoded and written."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Projected bytes."""
+
+    process: int
+    model: int
+    """Weights, and the activations of one canonical batch, as far as the weights' size tells."""
+    blocks: int
+    """Blocks in flight, of every stage."""
+    regions: int
+    """Regions waiting for their last state, with the copies that writing makes."""
+    scratch: int
+    """On disk: states that wait between passes, of one batch."""
+    store: int
+    """On disk: new data in the store."""
+
+    @property
+    def memory(self) -> int:
+        """The peak of one process."""
+        return self.process + self.model + self.blocks + self.regions
+
+    def lines(self) -> list[tuple[str, int]]:
+        """The additions, named."""
+        return [
+            ("process", self.process),
+            ("model", self.model),
+            ("blocks in flight", self.blocks),
+            ("regions being written", self.regions),
+            ("scratch on disk", self.scratch),
+            ("store on disk", self.store),
+        ]
+
+
+def cost(plan: Plan, *, block: int, weights: int, region_bytes: int) -> Cost:
+    """Project the plan.
+
+    Parameters
+    ----------
+    plan
+        What will be computed.
+    block
+        States in flight.
+    weights
+        Bytes of the model's weights.
+    region_bytes
+        Largest bytes of one case in one region of the store.
+    """
+    stages = plan.graph.stages.values()
+    in_flight = sum(cell_bytes(stage) for stage in stages) * plan.batch * block
+    regions = COPIES * region_bytes * plan.batch if plan.tasks else 0
+    scratch = max(
+        (scratch_bytes(task.demand, plan.graph) * len(task.cases) for task in plan.tasks), default=0
+    )
+    return Cost(PROCESS, 4 * weights, 2 * in_flight, regions, scratch, plan.bytes)
+
+
+def check(cost: Cost, *, memory: int | None, disk: int | None, folder: Path | None) -> None:
+    """Refuse a plan over its budget; without a stated one, over what the machine has free."""
+    allowed = memory if memory is not None else _free_memory()
+    if allowed is not None and cost.memory > allowed:
+        parts = ", ".join(f"{name} {human(size)}" for name, size in cost.lines()[:4])
+        raise BudgetError(
+            f"The plan needs about {human(cost.memory)} of memory, and {human(allowed)} are allowed.",
+            consequence="It would be killed in the middle, or make the machine swap.",
+            remedy="use a smaller numerics.batch or fewer kept states per shard, or raise --memory",
+            evidence=parts,
+        )
+    needed = cost.store + cost.scratch
+    room = disk if disk is not None else _free_disk(folder)
+    if room is not None and needed > room:
+        raise BudgetError(
+            f"The plan writes about {human(needed)}, and {human(room)} are allowed.",
+            consequence="The disk would be full before the last sample is stored.",
+            remedy='keep fewer states (keep = "::50"), fewer seeds or labels, or raise --disk',
+            evidence=f"store {human(cost.store)}, scratch {human(cost.scratch)}",
+        )
+
+
+def human(size: float) -> str:
+    """Bytes for people.
+
+    >>> human(3 * 2**20)
+    '3.0 MiB'
+    """
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"
+
+
+def _free_memory() -> int | None:
+    """Bytes the machine could still hand out, where the system tells."""
+    source = Path("/proc/meminfo")
+    if not source.exists():
+        return None
+    for line in source.read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def _free_disk(folder: Path | None) -> int | None:
+    if folder is None:
+        return None
+    existing = folder
+    while not existing.exists():
+        existing = existing.parent
+    return shutil.disk_usage(existing).free

@@ -1,0 +1,74 @@
+"""What a run says while it works.
+
+Events are values handed to one listener. A progress bar, a log and a test that kills the process at a named
+moment all listen to the same thing; nothing in the engine prints.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from flowprofile.store.phases import Phase
+
+
+@dataclass(frozen=True)
+class Planned:
+    """The work is known and about to begin."""
+
+    forwards: int
+    """Network evaluations of real cases to come (one case, one step)."""
+    tasks: int
+    """Batches of cases to come."""
+
+
+@dataclass(frozen=True)
+class Advanced:
+    """A chain has taken some steps."""
+
+    stage: str
+    steps: int
+    """Steps taken, each for a whole batch."""
+    seconds: float
+    forwards: int
+    """Real cases times steps since the last such event."""
+    padding: int
+    """Lanes computed beside them only to keep the batch shape."""
+    t: int
+    """The state that was reached."""
+
+
+@dataclass(frozen=True)
+class Computed:
+    """A pointwise stage has computed some results."""
+
+    stage: str
+    cells: int
+    """Cases times states."""
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Committed:
+    """A region is in the store and acknowledged."""
+
+    group: str
+    region: str
+    cells: int
+    """Cases times steps in the region."""
+    bytes: int
+
+
+@dataclass(frozen=True)
+class TaskDone:
+    """All stages of one batch of cases are in the store."""
+
+    index: int
+    tasks: int
+
+
+Event: TypeAlias = Planned | Advanced | Computed | Committed | TaskDone | Phase
+Listen: TypeAlias = Callable[[Event], None]
+
+
+def silence(event: Event) -> None:
+    """The listener that hears nothing."""

@@ -1,0 +1,238 @@
+"""What a store holds, in the words of the engine; and the engine's graph, in the words of the store.
+
+The engine thinks in cases and steps, the store in positions on axes that grow. This page is the only one that
+speaks both.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from flowprofile.assembly import Assembled
+from flowprofile.axes import INTERVENTION, LABEL, SEED
+from flowprofile.cases import Case, Sweep
+from flowprofile.flow.demand import Mask
+from flowprofile.flow.events import Listen
+from flowprofile.flow.execute import Cut
+from flowprofile.flow.graph import Graph
+from flowprofile.flow.tiles import Order, Tile
+from flowprofile.store.declarations import RunDeclaration, StageDeclaration
+from flowprofile.store.record import RunRecord, StageRecord
+from flowprofile.store.regions import Region, cut, region_of
+from flowprofile.store.store import Store
+
+
+class Held:
+    """One run of a store, as the planner and the executor see it."""
+
+    def __init__(self, store: Store, run: str, listen: Listen) -> None:
+        self.store = store
+        self.run = run
+        self.listen = listen
+        self._present: dict[str, Mask] = {}
+
+    @cached_property
+    def record(self) -> RunRecord:
+        """The run's axes and stages."""
+        return self.store.runs()[self.run]
+
+    @property
+    def order(self) -> Order:
+        """The case axes in order of arrival."""
+        return Order(self.record.interventions, self.record.labels, self.record.seeds)
+
+    @property
+    def tile(self) -> Tile:
+        """The shape of a batch, fixed when the run began."""
+        return Tile(*self.record.tile)
+
+    @cached_property
+    def places(self) -> dict[str, dict[Any, int]]:
+        """Value to position along the case axes."""
+        axes = {
+            INTERVENTION: self.record.interventions,
+            LABEL: self.record.labels,
+            SEED: self.record.seeds,
+        }
+        return {name: {value: at for at, value in enumerate(values)} for name, values in axes.items()}
+
+    def _known(self, path: str) -> Mask:
+        if path not in self._present:
+            self._present[path] = self.store.present(self.run, path)
+        return self._present[path]
+
+    def complete(self, path: str, sweep: Sweep, times: tuple[int, ...]) -> bool:
+        """Whether every cell of a stage exists."""
+        stage = self.record.stages.get(path)
+        wanted: tuple[tuple[Mapping[Any, int], Sequence[Any]], ...] = (
+            (self.places[INTERVENTION], sweep.interventions),
+            (self.places[LABEL], sweep.labels),
+            (self.places[SEED], sweep.seeds),
+            ({t: at for at, t in enumerate(stage.time or ())} if stage is not None else {}, times),
+        )
+        if stage is None or any(value not in where for where, values in wanted for value in values):
+            return False
+        known = self._known(path)
+        if known.all():
+            return True
+        places = [np.array([where[value] for value in values], dtype=np.intp) for where, values in wanted]
+        return bool(known[np.ix_(*places)].all())
+
+    def present(self, path: str, cases: Sequence[Case], times: tuple[int, ...]) -> Mask:
+        """Flags (case, time) of the cells of a stage that exist; cases and stages may be new."""
+        flags = np.zeros((len(cases), len(times)), dtype=np.bool_)
+        stage = self.record.stages.get(path)
+        if stage is None:
+            return flags
+        known = self._known(path)
+        where = {t: at for at, t in enumerate(stage.time or ())}
+        columns = [(column, where[t]) for column, t in enumerate(times) if t in where]
+        targets, sources = [pair[0] for pair in columns], [pair[1] for pair in columns]
+        for row, case in enumerate(cases):
+            at = self._at(case)
+            if at is not None and targets:
+                flags[row, targets] = known[at][sources]
+        return flags
+
+    def _at(self, case: Case) -> tuple[int, int, int] | None:
+        found = (
+            self.places[INTERVENTION].get(case.intervention),
+            self.places[LABEL].get(case.label),
+            self.places[SEED].get(case.seed),
+        )
+        return None if None in found else found  # type: ignore[return-value]
+
+    def read(self, path: str, cases: Sequence[Case], times: Sequence[int]) -> xr.Dataset:
+        """Stored results, dims (case, time, ...)."""
+        return self.store.read(self.run, path, cases, times)
+
+    def cuts(self, path: str, cases: Sequence[Case], times: Sequence[int]) -> list[Cut]:
+        """The regions that hold these cells of one tile, with their cases and times in the store's order."""
+        stage = self.record.stages[path]
+        where = {t: at for at, t in enumerate(stage.time or ())}
+        tile = self.record.tile[1]
+        by_label: dict[tuple[int, int], dict[int, Case]] = {}
+        for case in cases:
+            intervention, label, seed = self._position(case)
+            by_label.setdefault((intervention, label), {})[seed] = case
+        found = []
+        for (intervention, label), members in by_label.items():
+            first = min(members) // tile * tile
+            wanted = np.zeros((1, 1, max(members) + 1 - first, len(where)), dtype=np.bool_)
+            for seed in members:
+                wanted[0, 0, seed - first, [where[t] for t in times]] = True
+            for region in cut(self.run, path, wanted, seeds=tile, times=_block(stage)):
+                start, stop = (first + seed for seed in region.seeds)
+                moved = replace(region, intervention=intervention, label=label, seeds=(start, stop))
+                found.append(_cut(moved, members, stage))
+        return found
+
+    def _position(self, case: Case) -> tuple[int, int, int]:
+        at = self._at(case)
+        assert at is not None
+        return at
+
+    def write(self, path: str, cut: Cut, block: xr.Dataset) -> int:
+        """Commit a region; returns its size in bytes."""
+        region = region_of(self.run, path, cut.name)
+        assert region is not None
+        receipt = self.store.write(region, block, listen=self.listen)
+        return sum(seal.size for seal in receipt.objects.values())
+
+    def changed_sources(self, graph: Graph) -> dict[str, str]:
+        """Stages whose own code is not what the stored results were computed with, and what to say of it."""
+        changed = {}
+        for stage in graph.stored():
+            held = self.record.stages.get(graph.path(stage.name))
+            if held is None or not self._known(graph.path(stage.name)).any():
+                continue
+            if held.attrs.get("source", "") != stage.source:
+                changed[stage.name] = (
+                    f"The source of stage {stage.name!r} ({stage.kind}) has changed, its version is still"
+                    f" {stage.version}: the stored results are those of the old code."
+                )
+        return changed
+
+
+def _block(stage: StageRecord) -> int:
+    """States per region: those of one shard, so that no two regions of a case share an object."""
+    shards = [v.form.chunk[3] for v in stage.variables.values() if v.timed and v.form.inner is not None]
+    return min(shards, default=stage.capacity)
+
+
+def _cut(region: Region, members: Mapping[int, Case], stage: StageRecord) -> Cut:
+    cases = tuple(members[seed] for seed in range(*region.seeds))
+    times = tuple((stage.time or ())[slice(*region.times)])
+    return Cut(region.name, cases, times)
+
+
+def holdings(store: Store | str | os.PathLike[str], run: str, listen: Listen) -> Held | None:
+    """What a store holds of a run, None where it holds nothing yet."""
+    opened = store if isinstance(store, Store) else Store.open(store)
+    return Held(opened, run, listen) if run in opened.runs() else None
+
+
+def run_declaration(ready: Assembled, store: Store, tile: Tile) -> RunDeclaration:
+    """The run as the store should describe it, with every definition it was ever asked for."""
+    held = store.runs().get(ready.run)
+    known = list(held.attrs.get("definitions", [])) if held is not None else []
+    definition = ready.definition()
+    name, _, digest = ready.run.rpartition("@")
+    space = ready.card.labels
+    return RunDeclaration(
+        name=name,
+        key=digest,
+        tile=(tile.labels, tile.seeds),
+        attrs={
+            "model": {
+                "reference": definition["model"],
+                "identity": ready.identity,
+                "name": ready.card.name,
+                "shape": list(ready.card.shape),
+                "pixel_range": list(ready.card.pixel_range),
+                "attributes": list(space.attributes),
+                "classes": space.classes,
+                "steps": ready.card.steps,
+                "schedule": ready.card.schedule,
+            },
+            "numerics": ready.numerics.table(),
+            "definitions": known if definition in known else [*known, definition],
+        },
+        label_coords={
+            attribute: {label: attribute in space.names(label) for label in range(space.count)}
+            for attribute in space.attributes
+        },
+    )
+
+
+def stage_declarations(graph: Graph) -> list[StageDeclaration]:
+    """The stored stages as the store should describe them."""
+    found = []
+    for stage in graph.stored():
+        attrs = {
+            "kind": stage.kind,
+            "version": stage.version,
+            "params": dict(stage.params),
+            "needs": [need.stage for need in stage.needs],
+            "source": stage.source,
+            "sampler": {
+                "rule": graph.base["rule"],
+                **graph.base["options"],
+                **graph.stages[graph.root(stage.name)].params,
+            },
+            **stage.attrs,
+        }
+        if f"{stage.name}.null" in graph.stages:
+            attrs["null"] = graph.path(f"{stage.name}.null")
+        promise = stage.promise(stage.times)
+        found.append(
+            StageDeclaration(
+                stage.group, graph.keys[stage.name], promise, len(graph.chain(stage.name).grid), attrs
+            )
+        )
+    return found

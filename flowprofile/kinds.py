@@ -1,0 +1,138 @@
+"""Kinds of stages: what may stand behind ``use``, ours and other people's alike.
+
+A definition names a kind and gives it parameters; the kind checks them and builds the stages. A kind of the
+user's own comes from an entry point, or from ``module:name`` if she allowed code; from then on nothing in the
+engine can tell it from one of ours.
+"""
+
+import importlib
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import BaseModel, ValidationError
+
+from flowprofile.definitions import Sampler, Table, Text, refusal
+from flowprofile.errors import DefinitionError, nearest
+from flowprofile.flow.stage import Stage
+from flowprofile.models.card import ModelCard
+from flowprofile.time.schedule import Schedule
+
+ENTRY_POINTS: Final = "flowprofile.stages"
+"""Entry point group in which a package registers kinds of its own."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What every kind may know about the pipeline it is built into."""
+
+    card: ModelCard
+    schedule: Schedule
+    grid: tuple[int, ...]
+    """Every state the sampler passes, from noise to image."""
+    sampler: Sampler
+    rule: Mapping[str, Any]
+    """The rule's own parameters, defaults filled in."""
+    batch: int
+    open: Callable[[], Any] = field(compare=False, repr=False)
+    """Loads the denoiser."""
+    network_outputs: frozenset[str] = frozenset()
+    """Variables that exist only while the network is being asked, and that some stage wants."""
+    built: dict[str, Stage] = field(default_factory=dict, compare=False)
+    """Stages built so far, by name."""
+
+
+class NoParams(Table):
+    """The parameters of a kind that has none."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One ``[stages.NAME]`` table."""
+
+    name: str
+    needs: tuple[str, ...]
+    """Stages it reads; filled in by the kind's default where the table does not say."""
+    params: BaseModel
+    context: Context
+    place: str
+    """Where the table stands, for refusals."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A way of making stages."""
+
+    name: str
+    version: int
+    params: type[BaseModel]
+    """The parameters a table may give, checked before anything is computed."""
+    build: Callable[[Request], Sequence[Stage]] = field(compare=False)
+    needs: tuple[str, ...] = ("trajectory",)
+    """What it reads when the table does not say."""
+    elsewhere: bool = False
+    """Whether the table may name other stages for it to read, as many as it reads by default."""
+    summary: str = ""
+
+
+def lookup(use: str, ours: Mapping[str, Kind], *, place: str, allow_code: bool) -> Kind:
+    """The kind behind ``use``: ours, an installed package's, or ``module:name`` where code is allowed."""
+    if use in ours:
+        return ours[use]
+    registered = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
+    if use in registered:
+        return _kind(use, registered[use].load(), place)
+    if ":" not in use:
+        raise DefinitionError(
+            f"There is no stage kind {use!r} ({place}).",
+            consequence="Nothing would be computed for it.",
+            remedy=f'{nearest(use, [*ours, *registered])} or "module:name" for one of your own',
+        )
+    if not allow_code:
+        raise DefinitionError(
+            f"{use!r} is code of your own ({place}), and code was not allowed.",
+            consequence="A definition from a stranger could run anything on this machine.",
+            remedy="if you trust it, run the same command with --allow-code (in Python: allow_code=True)",
+        )
+    return _imported(use, place)
+
+
+def _imported(use: str, place: str) -> Kind:
+    module, _, attribute = use.partition(":")
+    if not all(part.isidentifier() for part in (*module.split("."), attribute)):
+        raise DefinitionError(
+            f"{use!r} does not name something in a module ({place}).", remedy='write "package.module:name"'
+        )
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except Exception as error:
+        raise DefinitionError(
+            f"{use!r} cannot be imported ({place}).",
+            consequence="Its stage cannot be computed.",
+            remedy="the module must be importable from the working folder or installed, and the name defined in it",
+            evidence=f"{type(error).__name__}: {error}",
+        ) from error
+    return _kind(use, found, place)
+
+
+def _kind(use: str, found: object, place: str) -> Kind:
+    kind = getattr(found, "kind", found)
+    if not isinstance(kind, Kind):
+        raise DefinitionError(
+            f"{use!r} is a {type(found).__name__}, not a stage or measure ({place}).",
+            remedy="decorate the function with @flowprofile.measure(...) or build a flowprofile.Stage(...)",
+        )
+    return kind
+
+
+def checked(kind: Kind, name: str, table: Mapping[str, Any], text: Text) -> BaseModel:
+    """The parameters of a stage table, or a refusal with its place."""
+    try:
+        return kind.params.model_validate(dict(table))
+    except ValidationError as error:
+        raise refusal(error, text, kind.params, under=("stages", name)) from None

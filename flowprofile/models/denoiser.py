@@ -1,0 +1,87 @@
+"""One calling form for every model: noisy images, network indices and labels in, eps out.
+
+Samplers, gradients and probes are written once against this form. What a network really predicts (eps, v or x0)
+is a fact of its card and is translated here, so a hook on the last layer of a v-network sees v, not eps.
+"""
+
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from flowprofile.conditioning.guidance import guided
+from flowprofile.errors import ModelError
+from flowprofile.models.card import ModelCard
+from flowprofile.time.schedule import schedule
+
+
+class Denoiser(Protocol):
+    """A model that estimates the noise in a batch of states."""
+
+    @property
+    def card(self) -> ModelCard:
+        """What the model is."""
+        ...
+
+    @property
+    def module(self) -> nn.Module | None:
+        """The network whose layers can be tapped; None for a formula."""
+        ...
+
+    def __call__(self, x: Tensor, index: Tensor, label: Tensor) -> Tensor:
+        """eps of x[case channel y x] float32, at network index i = t - 1 [case] int64, for label [case] int64."""
+        ...
+
+
+class NetworkDenoiser:
+    """A network and its card; puts out eps whatever the network predicts.
+
+    v is sqrt(abar) eps - sqrt(1 - abar) x0 (Salimans and Ho, 2022), so eps = sqrt(1 - abar) x + sqrt(abar) v.
+    """
+
+    def __init__(self, module: nn.Module, card: ModelCard) -> None:
+        times = schedule(card.schedule, card.steps)
+        bars = np.array([times.alpha_bar(i + 1) for i in range(card.steps)], dtype=np.float64)
+        self.card = card
+        self.module: nn.Module | None = module
+        self._network = module
+        self._signal = torch.from_numpy(np.sqrt(bars).astype(np.float32))
+        self._noise = torch.from_numpy(np.sqrt(1.0 - bars).astype(np.float32))
+
+    def __call__(self, x: Tensor, index: Tensor, label: Tensor) -> Tensor:
+        out: Tensor = self._network(x, index, label)
+        if self.card.prediction == "eps":
+            return out
+        signal = self._signal.to(x.device)[index].view(-1, 1, 1, 1)
+        noise = self._noise.to(x.device)[index].view(-1, 1, 1, 1)
+        if self.card.prediction == "v":
+            return noise * x + signal * out
+        return (x - signal * out) / noise
+
+
+class Guided:
+    """Classifier-free guidance around a denoiser that was trained with a null label.
+
+    Two calls, unconditional first: batch size and interventions are those of the plain model, and a tap that keeps
+    the latest activation keeps the conditional one. Scale 1 is the plain model at twice the cost.
+    """
+
+    def __init__(self, denoiser: Denoiser, scale: float) -> None:
+        if denoiser.card.null_label is None:
+            raise ModelError(
+                f"{denoiser.card.name!r} has no null label.",
+                consequence="There is no unconditional prediction to guide away from; label 0 is a real label.",
+                remedy="use a model trained with label dropout, such as 'digits', or guidance_scale = 1",
+            )
+        self.card = denoiser.card
+        self.module = denoiser.module
+        self.scale = scale
+        self._denoiser = denoiser
+        self._null = denoiser.card.null_label
+
+    def __call__(self, x: Tensor, index: Tensor, label: Tensor) -> Tensor:
+        unconditional = self._denoiser(x, index, torch.full_like(label, self._null))
+        conditional = self._denoiser(x, index, label)
+        eps: Tensor = guided(conditional, unconditional, self.scale)
+        return eps

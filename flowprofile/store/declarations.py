@@ -1,0 +1,95 @@
+"""What an engine tells a store before it writes: which run, which stages, which cells.
+
+A key is computed by the engine from what decides the result; the store only believes it, spells folders with it,
+and refuses two different things under one key.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import xarray as xr
+
+from flowprofile.errors import StoreError
+from flowprofile.store.promise import verified
+
+RUN_KEY = 8
+STAGE_KEY = 10
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+,\-]*")
+_HEX = re.compile(r"[0-9a-f]+")
+
+
+@dataclass(frozen=True)
+class RunDeclaration:
+    """One run: a sweep of one recipe under one numerics class."""
+
+    name: str
+    """What a researcher calls it."""
+    key: str
+    """Hex, at least 8 digits: identity of the run's numerics class and recipe."""
+    tile: tuple[int, int]
+    """Labels and seeds a unit of work takes together; the seeds decide the chunks of small arrays."""
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+    """Provenance: resolved definition, model card, numerics class. Plain JSON values."""
+    label_coords: Mapping[str, Mapping[int, Any]] = field(default_factory=dict)
+    """Coordinate name to its value for every label of the sweep, for instance ``{"smile": {6: True}}``."""
+
+    def __post_init__(self) -> None:
+        _named(self.name, "run")
+        _keyed(self.key, RUN_KEY)
+        if min(self.tile) < 1:
+            raise StoreError(
+                f"The run's tile is {self.tile!r}.", remedy="give at least one label and one seed"
+            )
+
+    @property
+    def folder(self) -> str:
+        """``name@key``, as `regions.Region.run` has it."""
+        return f"{self.name}@{self.key[:RUN_KEY]}"
+
+
+@dataclass(frozen=True)
+class StageDeclaration:
+    """One stage of a run."""
+
+    group: str
+    """Where its arrays are, for instance ``measures/step_ssim``; without the key."""
+    key: str
+    """Hex, at least 10 digits: identity of the recipe."""
+    promise: xr.Dataset
+    """See `promise`; its ``time`` holds the wanted states."""
+    capacity: int
+    """Length of the full time grid: how far the time axis may ever grow."""
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+    """Version, params, needs, source digest, units. Plain JSON values."""
+
+    def __post_init__(self) -> None:
+        for part in self.group.split("/"):
+            _named(part, "stage")
+        _keyed(self.key, STAGE_KEY)
+        verified(self.promise)
+        if self.capacity < max(1, self.promise.sizes.get("time", 1)):
+            raise StoreError(
+                f"The stage {self.group!r} wants {self.promise.sizes.get('time', 1)} times of at most {self.capacity!r}.",
+                remedy="declare the length of the full time grid as its capacity",
+            )
+
+    @property
+    def folder(self) -> str:
+        """``measures/step_ssim@key``, as `regions.Region.group` has it."""
+        return f"{self.group}@{self.key[:STAGE_KEY]}"
+
+
+def _named(name: str, what: str) -> None:
+    if not _NAME.fullmatch(name) or name.endswith("."):
+        raise StoreError(
+            f"{name!r} cannot name a {what} in a store.",
+            consequence="It becomes a folder on file systems and object stores of every kind.",
+            remedy="use letters, digits and . _ - = + , only, beginning with a letter or digit",
+        )
+
+
+def _keyed(key: str, digits: int) -> None:
+    if not _HEX.fullmatch(key) or len(key) < digits:
+        raise StoreError(f"{key!r} is not a key.", remedy=f"give at least {digits} lower-case hex digits")

@@ -1,0 +1,96 @@
+"""Where a store may be, and the few verbs it needs of such a place.
+
+Everything above this module speaks to a `Place`: whole objects in, ranges out, atomic or not at all. A new kind
+of place (an object store) is one more class with these verbs and one more line in `place`.
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+from flowprofile.errors import StoreError, nearest
+from flowprofile.store.places import LocalPlace, MemoryPlace, Place
+
+__all__ = ["SCHEMES", "Place", "place"]
+
+
+def place(url: str | os.PathLike[str]) -> Place:
+    """The place a url names.
+
+    Parameters
+    ----------
+    url
+        A local path, ``file:///path`` or ``memory://NAME``.
+
+    Raises
+    ------
+    StoreError
+        For any other scheme, a path that is a file, and a path inside a checkpoint folder.
+
+    Examples
+    --------
+    >>> place("memory://doc-urls").url
+    'memory://doc-urls'
+    """
+    text = os.fspath(url)
+    if "\0" in text or not text:
+        raise StoreError(f"{text!r} is not a path.", remedy="give a folder, for instance 'out/profile'")
+    scheme, separator, _ = text.partition("://")
+    if not separator:
+        return _local(Path(text))
+    if scheme not in SCHEMES:
+        raise StoreError(
+            f"A store cannot be at {text!r}: the scheme {scheme!r} is not allowed.",
+            consequence="Only places whose atomicity is known are written to.",
+            remedy=f"use a local path, {' or '.join(f'{name}://' for name in sorted(SCHEMES))} ({nearest(scheme, SCHEMES)})",
+        )
+    return SCHEMES[scheme](text)
+
+
+def _file(url: str) -> Place:
+    parts = urlsplit(url)
+    if parts.netloc not in ("", "localhost") or not parts.path:
+        raise StoreError(
+            f"{url!r} names a host, not a local folder.",
+            remedy="write three slashes: file:///absolute/path",
+        )
+    return _local(Path(unquote(parts.path)))
+
+
+def _memory(url: str) -> Place:
+    name = url.removeprefix("memory://").strip("/")
+    if not name:
+        raise StoreError(f"{url!r} has no name.", remedy="write memory://NAME")
+    return MemoryPlace(name)
+
+
+def _local(path: Path) -> Place:
+    root = path.expanduser().resolve()
+    if root.exists() and not root.is_dir():
+        raise StoreError(
+            f"{str(root)!r} is a file.",
+            consequence="A store is a folder.",
+            remedy="name a folder that does not exist yet, or an existing store",
+        )
+    for folder in (root, *root.parents):
+        if _is_checkpoint(folder):
+            raise StoreError(
+                f"{str(root)!r} is inside the checkpoint folder {str(folder)!r}.",
+                consequence="A profile written there would change what the checkpoint's digest and tools see.",
+                remedy="choose a folder outside the checkpoint",
+            )
+    return LocalPlace(root)
+
+
+def _is_checkpoint(folder: Path) -> bool:
+    if (folder / "model_index.json").is_file():
+        return True
+    if not (folder / "config.json").is_file():
+        return False
+    return any(next(folder.glob(pattern), None) is not None for pattern in ("*.safetensors", "*.bin"))
+
+
+SCHEMES: Final[dict[str, Callable[[str], Place]]] = {"file": _file, "memory": _memory}
+"""The schemes that are allowed, and what opens each."""

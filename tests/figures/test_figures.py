@@ -1,0 +1,206 @@
+"""Figures show the data as they are: pixels, curves and nulls are looked for in what was drawn."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage, imread
+
+from flowprofile import figures
+from flowprofile.errors import DefinitionError
+
+CURVE = ("intervention", "label", "seed", "time")
+TIMES = np.arange(20, -1, -1)
+BITS = {"male": [True, True], "smile": [False, True]}
+
+
+@pytest.fixture
+def tree() -> xr.DataTree:
+    """A small profile of random states and curves, of the form in which a store is opened."""
+    draw = np.random.default_rng(7).normal
+    coords = {"intervention": ["none"], "label": [2, 3], "seed": [4, 5, 6]}
+    bits = {name: ("label", on) for name, on in BITS.items()}
+    x_t = xr.DataArray(
+        draw(size=(1, 2, 3, 21, 3, 6, 5)).astype(np.float32),
+        dims=(*CURVE, "channel", "y", "x"),
+        coords={**coords, **bits, "time": TIMES},
+        attrs={"pixel_range": [-1.0, 1.0]},
+    )
+    curves = xr.Dataset(
+        {name: (CURVE, draw(loc, 0.1, (1, 2, 3, 20))) for name, loc in (("value", 3), ("null", 2))},
+        coords={**coords, **bits, "time": TIMES[1:], "generative_step": ("time", 20 - TIMES[1:])},
+    )
+    curves["value"].attrs = {"long_name": "SSIM(x_t, x_{t+1})", "units": "1"}
+    nodes = {"trajectory": x_t.to_dataset(name="x_t"), "measures/step_ssim": curves}
+    return xr.DataTree.from_dict({**nodes, "measures/mine": curves[["value"]]})
+
+
+def texts(figure: Figure) -> str:
+    return "\n".join(text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text")))
+
+
+def images(figure: Figure) -> list[np.ndarray]:
+    return [np.asarray(image.get_array()) for image in figure.findobj(AxesImage)]
+
+
+def test_a_strip_shows_the_states_themselves(tree):
+    figure = figures.strip(tree, seeds=[6, 4], labels=[3], times=[0, 20, 10])
+    shown = images(figure)
+    assert len(shown) == 2 * 3
+    for image, (seed, t) in zip(shown, [(s, t) for s in (6, 4) for t in (20, 10, 0)], strict=True):
+        state = tree["trajectory"]["x_t"].sel(intervention="none", label=3, seed=seed, time=t)
+        np.testing.assert_allclose(
+            image, (state.transpose("y", "x", "channel").clip(-1, 1) + 1) / 2, atol=1e-6
+        )
+    for expected in ("male\nsmile", "seed 6", "seed 4", "t = 20", "noise", "image"):
+        assert expected in texts(figure)
+
+
+def test_a_strip_chooses_for_itself_and_stays_small(tree):
+    figure = figures.strip(tree)
+    assert len(images(figure)) == 2 * 3 * 11
+    many = tree["trajectory"].to_dataset().isel(seed=[0] * 50, label=[0] * 9)
+    many = many.assign_coords(seed=np.arange(50), label=np.arange(9))
+    for labels, seeds in ((9, 1), (4, 2), (1, 4)):
+        part = xr.DataTree.from_dict({"trajectory": many.isel(label=slice(labels))})
+        assert len(images(figures.strip(part, times=[20, 0]))) == min(labels, 8) * seeds * 2
+
+
+def test_a_missing_state_is_an_empty_panel_and_no_picture(tree):
+    states = tree["trajectory"]["x_t"].copy()
+    states[0, 0, 0, 0] = np.nan
+    holed = xr.DataTree.from_dict({"trajectory": states.to_dataset(name="x_t")})
+    figure = figures.strip(holed, seeds=[4], labels=[2], times=[20, 0])
+    assert len(images(figure)) == 1
+    assert len(figure.axes[0].child_axes) == 2
+
+
+def test_a_written_strip_is_nearest_and_unstretched(tree, tmp_path):
+    """In the file, each pixel of a state is a flat block of its own colour."""
+    figure = figures.strip(tree, seeds=[4], labels=[2], times=[0])
+    figures.save(figure, tmp_path / "strip.png", stamp="s")
+    drawn = imread(tmp_path / "strip.png")
+    panel = figure.axes[0].child_axes[0].get_window_extent().bounds
+    scale = 200 / figure.dpi
+    left, bottom, wide, high = (side * scale for side in panel)
+    want = figures.pixels(tree["trajectory"]["x_t"]).sel(intervention="none", label=2, seed=4, time=0).values
+    for y in range(6):
+        for x in range(5):
+            row = round(drawn.shape[0] - bottom - high + (y + 0.5) * high / 6)
+            column = round(left + (x + 0.5) * wide / 5)
+            np.testing.assert_allclose(drawn[row, column, :3], want[y, x], atol=1 / 128)
+
+
+def test_a_trajectory_draws_mean_band_null_and_excess(tree):
+    figure = figures.trajectories(tree, "step_ssim")
+    upper, lower = figure.axes[1:3]
+    curves = tree["measures/step_ssim"].to_dataset().sel(intervention="none", label=2)
+    null, mean = upper.lines
+    np.testing.assert_allclose(null.get_ydata(), curves["null"].mean("seed"))
+    np.testing.assert_allclose(mean.get_ydata(), curves["value"].mean("seed"))
+    np.testing.assert_allclose(lower.lines[-1].get_ydata(), (curves["value"] - curves["null"]).mean("seed"))
+    edges = upper.collections[-1].get_paths()[0].vertices[:, 1]
+    np.testing.assert_allclose(edges.max(), curves["value"].quantile(0.9, "seed").max())
+    np.testing.assert_allclose(edges.min(), curves["value"].quantile(0.1, "seed").min())
+    assert upper.get_xlim() == lower.get_xlim() == (20, 0)
+    for expected in ("step_ssim", "SSIM($x_{t}$, $x_{t+1}$)", "male + smile", "excess", "null"):
+        assert expected in texts(figure)
+
+
+def test_attributes_stand_in_the_order_of_the_bits_where_it_is_known(tree):
+    curves = tree["measures/step_ssim"].to_dataset()
+    turned = xr.DataTree.from_dict(
+        {"measures/step_ssim": curves.drop_vars("male").assign_coords(male=curves["male"])}
+    )
+    assert "smile + male" in texts(figures.trajectories(turned, "step_ssim"))
+    turned.attrs["model"] = {"attributes": ["male", "smile"]}
+    assert "male + smile" in texts(figures.trajectories(turned, "step_ssim"))
+
+
+def test_a_state_without_a_value_is_left_out_and_a_hole_is_skipped(tree):
+    curves = tree["measures/step_ssim"].to_dataset().copy(deep=True)
+    curves["value"][:, :, 0, 3] = np.nan
+    curves["null"][:, :, :, 7] = np.nan
+    figure = figures.trajectories(xr.DataTree.from_dict({"measures/step_ssim": curves}), "step_ssim")
+    null, mean = figure.axes[1].lines
+    assert (len(null.get_xdata()), len(mean.get_xdata())) == (19, 20)
+    one = curves["value"].sel(intervention="none", label=2, time=TIMES[4])
+    assert mean.get_ydata()[3] == pytest.approx(float(one.isel(seed=[1, 2]).mean()))
+
+
+def test_a_measure_of_ones_own_without_a_null_is_drawn_alone(tree):
+    figure = figures.trajectories(tree, "mine", labels=[3])
+    assert len(figure.axes) == 2
+    assert "null" not in texts(figure)
+
+
+def test_a_single_seed_and_many_labels_are_drawn(tree):
+    curves = tree["measures/step_ssim"].to_dataset().isel(seed=[0]).drop_vars(list(BITS))
+    many = curves.isel(label=[0] * 20).assign_coords(label=np.arange(20))
+    figure = figures.trajectories(xr.DataTree.from_dict({"measures/step_ssim": many}), "step_ssim")
+    assert len(figure.axes) == 1 + 2 * 16
+    assert "one seed" in texts(figure)
+    assert "label 15" in texts(figure)
+    assert not figure.axes[1].collections
+
+
+@pytest.mark.parametrize(
+    ("draw", "message"),
+    [
+        (lambda tree: figures.trajectories(tree, "step_sim"), "did you mean 'step_ssim'"),
+        (lambda tree: figures.trajectories(tree, "mine", labels=[9]), r"label 9 is not .*\n.*\n.*\[2, 3\]"),
+        (lambda tree: figures.strip(tree, times=[21]), r"time 21 is not .*\n.*\n.*20\]"),
+        (lambda tree: figures.strip(tree, seeds=[]), "No seed was chosen"),
+        (lambda tree: figures.strip(tree["measures"]), "has no 'trajectory'"),
+    ],
+)
+def test_a_wrong_choice_teaches(tree, draw, message):
+    with pytest.raises(DefinitionError, match=message):
+        draw(tree)
+
+
+def test_a_measure_without_any_value_says_so(tree):
+    empty = (tree["measures/mine"].to_dataset() * np.nan).assign_coords(time=TIMES[1:])
+    with pytest.raises(DefinitionError, match="has no value yet"):
+        figures.trajectories(xr.DataTree.from_dict({"measures/mine": empty}), "mine")
+
+
+def test_a_stamp_comes_back_without_matplotlib(tree, tmp_path):
+    path = tmp_path / "folder" / "figure.png"
+    figures.save(figures.strip(tree), path, stamp="first@1f")
+    program = f"""
+import sys
+from flowprofile.figures import stamp_of
+print(stamp_of({str(path)!r}), "matplotlib" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["first@1f", "False"]
+    assert [file.name for file in path.parent.iterdir()] == ["figure.png"]
+    with pytest.raises(DefinitionError, match="printable ASCII"):
+        figures.save(figures.strip(tree), path, stamp="é")
+
+
+def test_what_is_no_png_of_ours_has_no_stamp(tmp_path):
+    whole = b"\x89PNG\r\n\x1a\n" + b"\0\0\0\x0etEXtflowprofile\0ab????"
+    for name, content in {
+        "text": b"hello",
+        "empty": b"",
+        "cut": whole[:14],
+        "zero": whole[:8] + bytes(40),
+    }.items():
+        path = Path(tmp_path / name)
+        path.write_bytes(content)
+        assert figures.stamp_of(path) is None
+    (tmp_path / "whole").write_bytes(whole)
+    assert figures.stamp_of(tmp_path / "whole") == "ab"
+    assert figures.stamp_of(tmp_path / "absent") is None
+
+
+def test_the_same_profile_is_drawn_into_the_same_bytes(tree, tmp_path):
+    for name in ("a", "b"):
+        figures.save(figures.trajectories(tree, "step_ssim"), tmp_path / name, stamp="s")
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
