@@ -70,10 +70,6 @@ def assemble(pipeline: Pipeline, text: Text | None = None, *, allow_code: bool =
     """Check a pipeline and wire its stages."""
     text = text or Text("the pipeline", "")
     card, identity, opener = _model(pipeline.model, text)
-    sampler = pipeline.sampler
-    times = schedule(card.schedule, card.steps)
-    options = _rule_options(sampler, text)
-    _guidance_fits(sampler, card, text)
     kinds = {
         name: lookup(
             str(table.get("use", name)),
@@ -83,52 +79,60 @@ def assemble(pipeline: Pipeline, text: Text | None = None, *, allow_code: bool =
         )
         for name, table in pipeline.stages.items()
     }
+    context = _context(pipeline, card, opener, kinds, text)
+    requests = {
+        name: _request(name, pipeline.stages[name], kind, context, text) for name, kind in kinds.items()
+    }
+    return Assembled(
+        pipeline=pipeline,
+        graph=build(_stages(requests, kinds, context, text), _base(context, identity)),
+        sweep=Sweep(pipeline.cases.seeds, _labels(pipeline.cases.labels, card.labels, text)),
+        card=card,
+        identity=identity,
+        numerics=numerics(pipeline.numerics.batch),
+        context=context,
+        tables={name: _table(kinds[name], request) for name, request in requests.items()},
+        weight_bytes=_size(pipeline.model),
+    )
+
+
+def _context(
+    pipeline: Pipeline, card: ModelCard, opener: Callable[[], Any], kinds: Mapping[str, Kind], text: Text
+) -> Context:
+    sampler = pipeline.sampler
+    options = _rule_options(sampler, text)
+    _guidance_fits(sampler, card, text)
     with _placed(text, "sampler", "steps"):
         grid = respaced(card.steps, sampler.steps)
-    context = Context(
+    guesses = any(kind.name == "predicted_x0" for kind in kinds.values())
+    return Context(
         card=card,
-        schedule=times,
+        schedule=schedule(card.schedule, card.steps),
         grid=grid,
         sampler=sampler,
         rule=options,
         batch=pipeline.numerics.batch,
         open=_guided(opener, sampler.guidance_scale),
-        network_outputs=frozenset(
-            {"x0_hat"} if any(k.name == "predicted_x0" for k in kinds.values()) else ()
-        ),
+        network_outputs=frozenset({"x0_hat"} if guesses else ()),
     )
-    base = {
+
+
+def _base(context: Context, identity: str) -> dict[str, Any]:
+    """What every chain depends on; part of each key."""
+    return {
         "model": identity,
-        "schedule": [card.schedule, card.steps],
-        "rule": sampler.rule,
-        "options": dict(options),
+        "schedule": [context.card.schedule, context.card.steps],
+        "rule": context.sampler.rule,
+        "options": dict(context.rule),
         "noise": SCHEME,
         "precision": "float32",
     }
-    requests = {
-        name: _request(name, pipeline.stages[name], kind, context, text) for name, kind in kinds.items()
-    }
-    graph = build(_stages(requests, kinds, context, text), base)
-    sweep = Sweep(pipeline.cases.seeds, _labels(pipeline.cases.labels, card.labels, text))
-    tables = {
-        name: {
-            "use": kinds[name].name,
-            "needs": list(request.needs),
-            **request.params.model_dump(mode="json", exclude_none=True),
-        }
-        for name, request in requests.items()
-    }
-    return Assembled(
-        pipeline,
-        graph,
-        sweep,
-        card,
-        identity,
-        numerics(pipeline.numerics.batch),
-        context,
-        tables,
-        _size(pipeline.model),
-    )
+
+
+def _table(kind: Kind, request: Request) -> dict[str, Any]:
+    """A stage's table with its defaults filled in, as provenance."""
+    params = request.params.model_dump(mode="json", exclude_none=True)
+    return {"use": kind.name, "needs": list(request.needs), **params}
 
 
 @contextmanager

@@ -88,7 +88,7 @@ def main(args: list[str] | None = None) -> NoReturn:
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         command = shlex.join(["flowprofile", *(args if args is not None else sys.argv[1:])])
-        click.echo("\nStopped. Every committed region is safe; to go on from there:", err=True)
+        click.echo("\nStopped. Nothing that was saved is lost; to go on from there:", err=True)
         click.echo(f"  {command}", err=True)
         sys.exit(130)
     except BrokenPipeError:
