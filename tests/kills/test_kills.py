@@ -44,5 +44,5 @@ def test_kills_in_every_phase_lose_nothing_and_end_byte_identical(tmp_path):
 @pytest.mark.nightly
 @pytest.mark.timeout(1800)
 def test_many_kills(tmp_path):
-    rows = kills(tmp_path, per_phase=30, anywhere=60, model="digits", steps=60, durability="fsync")
+    rows = kills(tmp_path, per_phase=45, anywhere=80, model="digits", steps=60, durability="fsync")
     assert check(rows).total() >= 150
