@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import xarray as xr
@@ -63,7 +64,9 @@ def open(url: str | os.PathLike[str], *, run: str | None = None, missing: Missin
         )
     seen = snapshot(where)
     check_coordinates(where, seen)
-    return Opener(where, seen.record, version=seen.root, missing=missing).tree(run)
+    # Dask takes equal names for equal values, and a store that grows has other values at the next opening.
+    version = f"{seen.root}-{uuid4().hex[:8]}"
+    return Opener(where, seen.record, version=version, missing=missing).tree(run)
 
 
 @xr.register_datatree_accessor("profile")  # type: ignore[no-untyped-call]  # xarray does not annotate it
@@ -183,7 +186,11 @@ class ProfileAccessor:
         if objects is None:
             return list(nodes.items())
         globs = [objects] if isinstance(objects, str) else list(objects)
-        found = {path: data for path, data in nodes.items() if any(fnmatchcase(path, g) for g in globs)}
+        found = {
+            path: data
+            for path, data in nodes.items()
+            if any(path == g or fnmatchcase(path, g) for g in globs)
+        }
         if not found:
             raise StoreError(f"No node is named {objects!r}.", remedy=nearest(globs[0], nodes))
         return list(found.items())
@@ -251,6 +258,8 @@ class ProfileAccessor:
 def _selected(path: str, data: xr.Dataset, indexers: Mapping[str, Any], time: Any) -> xr.Dataset | None:
     """A node's part of a selection; None where it has none of the wanted times."""
     part = _sel(path, unchunked(data), indexers)
+    if time is not None and TIME not in part.dims:
+        _already(path, part, TIME, time)
     if time is None or TIME not in part.dims:
         return part
     have = part.indexes[TIME].to_numpy()
@@ -270,6 +279,19 @@ def _selected(path: str, data: xr.Dataset, indexers: Mapping[str, Any], time: An
     return None if empty else part.isel({TIME: picked})
 
 
+def _already(path: str, data: xr.Dataset, axis: str, value: Any) -> None:
+    """Refuse another value along an axis of which one value was selected before."""
+    if axis not in data.coords or data.coords[axis].ndim or isinstance(value, slice):
+        return
+    held = data.coords[axis].item()
+    if held not in np.atleast_1d(np.asarray(value)).tolist():
+        raise StoreError(
+            f"{path!r} holds only the {axis} {held!r}, which was selected before.",
+            consequence=f"A selection of {axis} {value!r} would give the wrong cells.",
+            remedy="select from the whole profile",
+        )
+
+
 def _between(times: Any, high: int | None, low: int | None) -> Any:
     keep = np.ones(len(times), bool)
     if high is not None:
@@ -278,6 +300,8 @@ def _between(times: Any, high: int | None, low: int | None) -> Any:
 
 
 def _sel(path: str, data: xr.Dataset, indexers: Mapping[str, Any]) -> xr.Dataset:
+    for axis in [axis for axis in indexers if axis not in data.dims]:
+        _already(path, data, axis, indexers[axis])
     usable = {axis: value for axis, value in indexers.items() if axis in data.dims}
     for axis, value in usable.items():
         known = data.indexes[axis]

@@ -6,6 +6,7 @@ command again.
 """
 
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,8 +31,9 @@ from flowprofile.held import Held, holdings, run_declaration, stage_declarations
 from flowprofile.stages import KINDS
 from flowprofile.store.layout import StoreLayout, size
 from flowprofile.store.layout import layout as named_layout
-from flowprofile.store.places import TEMPORARY
+from flowprofile.store.places import TEMPORARY, LocalPlace
 from flowprofile.store.store import Store
+from flowprofile.store.urls import place
 
 BLOCK: Final = 32
 """States in flight at once."""
@@ -255,16 +257,17 @@ def _carry_out(ready: Assembled, store: Store, listen: Listen) -> None:
     chains = Chains(ready.graph)
     folder = _folder(store.url)
     scratch = folder / TEMPORARY if folder is not None else None
+    for leftover in scratch.glob("flowprofile-*") if scratch is not None else ():
+        # Only the planner has scratch, and this process is the planner: a killed one left it behind.
+        shutil.rmtree(leftover, ignore_errors=True)
     for index, task in enumerate(found.tasks):
         execute(task, chains, held, block=BLOCK, listen=listen, scratch_folder=scratch)
         listen(TaskDone(index + 1, len(found.tasks)))
 
 
 def _folder(into: str | os.PathLike[str]) -> Path | None:
-    text = os.fspath(into)
-    if "://" in text and not text.startswith("file://"):
-        return None
-    return Path(text.removeprefix("file://")).absolute()
+    where = place(into)
+    return where.root if isinstance(where, LocalPlace) else None
 
 
 def _same_weights(ready: Assembled, into: str | os.PathLike[str], *, accept: bool) -> None:

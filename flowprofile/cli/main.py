@@ -31,7 +31,7 @@ COMMANDS: Final = {
 EXIT_CODES: Final = """\b
 Exit codes:
   0    done, or nothing to do
-  1    an error of FlowProfile itself
+  1    an error of FlowProfile, of your own code, or of the system
   2    an argument, definition or model was refused
   3    not a store, a newer one, or damaged
   4    over the memory or disk budget

@@ -1,13 +1,16 @@
 """show, status, verify and figures: looking at a store."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from flowprofile.cli import options
 from flowprofile.cli.main import printed
 from flowprofile.flow.budget import human
+
+if TYPE_CHECKING:
+    from flowprofile.store.verify import Report
 
 STORE = click.argument("store", metavar="STORE")
 
@@ -98,10 +101,10 @@ def verify(store: str, repair: bool, allow_code: bool, as_json: bool) -> None:
         for finding in report.findings:
             click.echo(f"  {finding}")
     left = len(rows)
-    if repair and rows:
-        left = _repaired(store, allow_code=allow_code)
+    if repair:
+        left = _repaired(store, report, allow_code=allow_code)
         if not as_json:
-            click.echo(f"repaired: {len(rows)} findings, {left} left")
+            click.echo(f"repaired: {len(rows)} findings, {left} left; nothing that was asked for is missing")
     if as_json:
         printed({"store": store, "objects": report.objects, "findings": rows, "left": left})
     if report.sound or (repair and left == 0):
@@ -111,25 +114,33 @@ def verify(store: str, repair: bool, allow_code: bool, as_json: bool) -> None:
     raise SystemExit(3)
 
 
-def _repaired(store: str, *, allow_code: bool) -> int:
+def _repaired(store: str, report: "Report", *, allow_code: bool) -> int:
     """Mend what can be mended, compute what was lost, and count what is still wrong."""
     from flowprofile import running
     from flowprofile.store import verify as verifying
 
+    if any(finding.kind == "metadata damaged" for finding in report.findings):
+        # The definitions cannot be read before that.
+        verifying.repair(store)
+    # Assembled before anything else is retired, so that nothing is that could not be computed again.
+    ready = [running.assembled(one, allow_code=allow_code) for one in running.recorded(store)]
     verifying.repair(store)
-    for pipeline in running.recorded(store):
-        running.run(pipeline, into=store, allow_code=allow_code)
+    for pipeline in ready:
+        running.run(pipeline, into=store)
     return len(verifying.verify(store).findings)
 
 
 @click.command()
 @STORE
 @click.option(
-    "--into", type=click.Path(file_okay=False, path_type=Path), default=Path("figures"), show_default=True
+    "--into",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of the pictures.  [default: figures/ and the store's name]",
 )
-def figures(store: str, into: Path) -> None:
+def figures(store: str, into: Path | None) -> None:
     """Draw STORE: the strip of x_t, and every measure with its null."""
     from flowprofile.cli.drawing import draw
 
-    for path, fresh in draw(store, into):
+    folder = into or Path("figures") / Path(store.rstrip("/")).name
+    for path, fresh in draw(store, folder):
         click.echo(f"{path}" + ("" if fresh else "  (up to date)"))

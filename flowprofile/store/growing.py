@@ -9,13 +9,13 @@ from collections.abc import Mapping
 
 from flowprofile.store.encoding import digest
 from flowprofile.store.layout import StoreLayout
-from flowprofile.store.ledger import INTENTS, Ledger, Receipt, receipt_key, unsealed_json
+from flowprofile.store.ledger import FORMAT, INTENTS, Ledger, Receipt, receipt_key, unsealed_json
 from flowprofile.store.objects import ROOT
 from flowprofile.store.phases import Listen, Phase
 from flowprofile.store.places import Place
 from flowprofile.store.record import Record
 from flowprofile.store.rendering import Rendered
-from flowprofile.store.snapshot import FORMAT, ROOT_DOCUMENT, format_data, layout_data, record_keys
+from flowprofile.store.snapshot import ROOT_DOCUMENT, format_data, layout_data, record_keys
 
 
 def settle(place: Place, record: Record, *, layout: StoreLayout, listen: Listen) -> None:

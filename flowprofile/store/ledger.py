@@ -16,12 +16,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from flowprofile.errors import IntegrityError
+from flowprofile.errors import IntegrityError, StoreError
 from flowprofile.store.encoding import Seal, digest
 from flowprofile.store.places import Place
 from flowprofile.store.record import canonical
 from flowprofile.store.regions import Region, region_of
 
+FORMAT = "ledger/format.json"
+"""Says that a store is here, and of which schema."""
 RECEIPTS = "ledger/receipts"
 INTENTS = "ledger/intents"
 _CACHED_RECEIPTS = 512
@@ -99,7 +101,7 @@ def read_receipt(place: Place, region: Region) -> Receipt | None:
         raise IntegrityError(
             f"The receipt of {region} in {place.url} is damaged or belongs to another region.",
             consequence="What its objects must be is not known, so they are not read.",
-            remedy=f"flowprofile verify --repair {place.url}, then run again to recompute the region",
+            remedy=f"flowprofile verify --repair {place.url}",
             evidence=receipt_key(region),
         )
     return Receipt(region, {key: _seal(value) for key, value in body["objects"].items()})
@@ -162,8 +164,20 @@ class Ledger:
                 for r in map(self._region, names)
                 if r is not None and (r.intervention, r.label) == at
             ]
+            if not found:
+                self._still_there()
             self._rows[at] = np.array(sorted(found), np.int64).reshape(-1, 4)
         return self._rows[at]
+
+    def _still_there(self) -> None:
+        """Nothing found may mean nothing stored, or no store: a folder that is gone lists as empty."""
+        if self.place.read(FORMAT) is None:
+            raise StoreError(
+                f"The store {self.place.url!r} is not there any more.",
+                consequence="Its values would all read as missing.",
+                remedy="mount it again, or open it where it was moved to",
+                evidence=f"{FORMAT} cannot be read",
+            )
 
     def _region(self, key: str) -> Region | None:
         name = key.rpartition("/")[2]

@@ -93,7 +93,7 @@ def damaged(ledger: Ledger, key: str, found: bytes | None) -> IntegrityError:
         f"The chunk {chunk!r} of the array {ledger.run}/{ledger.group}/{name} in {ledger.place.url} "
         "is not what was acknowledged.",
         consequence="Its values would be wrong; none of them are returned.",
-        remedy=f"flowprofile verify --repair {ledger.place.url}, then run again to recompute what it held",
+        remedy=f"flowprofile verify --repair {ledger.place.url}",
         evidence=f"{ROOT}/{ledger.run}/{ledger.group}/{key}: {seen}",
     )
 

@@ -10,14 +10,13 @@ from dataclasses import asdict, dataclass, field
 
 from flowprofile.errors import IntegrityError, StoreError
 from flowprofile.store.encoding import crc32c, digest
-from flowprofile.store.ledger import sealed_json, unsealed_json
+from flowprofile.store.ledger import FORMAT, sealed_json, unsealed_json
 from flowprofile.store.objects import ROOT
 from flowprofile.store.places import Place
 from flowprofile.store.record import Record, record_from
 from flowprofile.store.rendering import Rendered
 
 SCHEMA = 1
-FORMAT = "ledger/format.json"
 ROOT_DOCUMENT = f"{ROOT}/zarr.json"
 LAYOUTS = "ledger/layouts"
 SPARES = "ledger/spares"

@@ -168,7 +168,7 @@ def _told_apart(stages: Sequence[StageRecord]) -> list[str]:
     ]
     names = sorted({name for each in params for name in each})
     differ = [n for n in names if len({json.dumps(each.get(n), sort_keys=True) for each in params}) > 1]
-    texts = [",".join(f"{n}={_shown(each.get(n))}" for n in differ) for each in params]
+    texts = [",".join(f"{n}={_shown(each[n])}" for n in differ if each.get(n) is not None) for each in params]
     unique = [text if text and texts.count(text) == 1 else "" for text in texts]
     return [text or f"key={stage.key[:10]}" for text, stage in zip(unique, stages, strict=True)]
 

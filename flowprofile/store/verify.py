@@ -15,6 +15,7 @@ from flowprofile.errors import IntegrityError, StoreError
 from flowprofile.store.encoding import Seal, digest
 from flowprofile.store.growing import heal, settle
 from flowprofile.store.ledger import (
+    FORMAT,
     INTENTS,
     RECEIPTS,
     Receipt,
@@ -30,7 +31,6 @@ from flowprofile.store.record import Record, record_from
 from flowprofile.store.regions import Region, region_of
 from flowprofile.store.rendering import Rendered
 from flowprofile.store.snapshot import (
-    FORMAT,
     LAYOUTS,
     ROOT_DOCUMENT,
     SPARES,

@@ -310,3 +310,24 @@ def test_selecting_reads_no_value(filled, monkeypatch) -> None:
     assert isinstance(found, xr.Dataset)
     found["x_t"].load()
     assert touched
+
+
+def test_a_store_that_is_gone_is_an_error_and_not_missing_values(tmp_path) -> None:
+    """An unmounted disk lists as an empty folder, and a mean of nothing is NaN."""
+    import flowprofile as fp
+
+    url = tmp_path / "store"
+    tree = fp.profile("gaussian8", seeds="0:2", labels=[0], into=url, sampler={"steps": 4})
+    url.rename(tmp_path / "moved")
+    with pytest.raises(StoreError, match="not there any more"):
+        tree["trajectory"]["x_t"].load()
+
+
+def test_selecting_again_along_an_axis_never_gives_other_cells(filled) -> None:
+    tree = open_profile(filled.url)
+    once = tree.profile.sel(label=2, time=8)
+    assert once.profile.sel(label=2)["trajectory"]["label"] == 2
+    with pytest.raises(StoreError, match="selected before"):
+        once.profile.sel(label=1)
+    with pytest.raises(StoreError, match="selected before"):
+        once.profile.sel(time=4)
