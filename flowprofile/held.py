@@ -126,7 +126,7 @@ class Held:
             wanted = np.zeros((1, 1, max(members) + 1 - first, len(where)), dtype=np.bool_)
             for seed in members:
                 wanted[0, 0, seed - first, [where[t] for t in times]] = True
-            for region in cut(self.run, path, wanted, seeds=tile, times=_block(stage)):
+            for region in cut(self.run, path, wanted, seeds=tile, times=stage.block):
                 start, stop = (first + seed for seed in region.seeds)
                 moved = replace(region, intervention=intervention, label=label, seeds=(start, stop))
                 found.append(_cut(moved, members, stage))
@@ -157,12 +157,6 @@ class Held:
                     f" {stage.version}: the stored results are those of the old code."
                 )
         return changed
-
-
-def _block(stage: StageRecord) -> int:
-    """States per region: those of one shard, so that no two regions of a case share an object."""
-    shards = [v.form.chunk[3] for v in stage.variables.values() if v.timed and v.form.inner is not None]
-    return min(shards, default=stage.capacity)
 
 
 def _cut(region: Region, members: Mapping[int, Case], stage: StageRecord) -> Cut:

@@ -82,6 +82,12 @@ class StageRecord:
         """Length of the time axis; 1 for a stage without time."""
         return 1 if self.time is None else len(self.time)
 
+    @property
+    def block(self) -> int:
+        """States per region: those of one shard, so that no two regions of a case share an object."""
+        shards = [v.form.chunk[3] for v in self.variables.values() if v.timed and v.form.inner is not None]
+        return min(shards, default=self.capacity)
+
 
 @dataclass(frozen=True)
 class RunRecord:

@@ -181,8 +181,7 @@ class Store:
     def cut(self, run: str, group: str, wanted: npt.NDArray[np.bool_]) -> list[Region]:
         """Regions that cover wanted cells exactly, none crossing a tile of seeds or a shard of times."""
         record, stage = self._stage(run, group)
-        blocks = [v.form.chunk[3] for v in stage.variables.values() if v.timed and v.form.inner is not None]
-        return list(cut(run, group, wanted, seeds=record.tile[1], times=min(blocks, default=stage.capacity)))
+        return list(cut(run, group, wanted, seeds=record.tile[1], times=stage.block))
 
     def write(self, region: Region, block: xr.Dataset, *, listen: Listen = silent) -> Receipt:
         """Commit a block: its objects, then the receipt.
