@@ -14,11 +14,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from flowprofile.cases import Case as Case
     from flowprofile.cases import Sweep as Sweep
+    from flowprofile.conditioning.interventions import Ablation as Ablation
+    from flowprofile.conditioning.interventions import Intervention as Intervention
+    from flowprofile.conditioning.interventions import Patch as Patch
+    from flowprofile.conditioning.interventions import Span as Span
+    from flowprofile.conditioning.interventions import Steer as Steer
+    from flowprofile.conditioning.interventions import Switch as Switch
     from flowprofile.definitions import Pipeline as Pipeline
     from flowprofile.errors import FlowProfileError as FlowProfileError
     from flowprofile.extension import Stage as Stage
     from flowprofile.extension import measure as measure
     from flowprofile.models.live import denoiser as denoiser
+    from flowprofile.models.taps import tapping as tapping
     from flowprofile.models.zoo import load as load
     from flowprofile.opening import open as open
     from flowprofile.running import plan as plan
@@ -28,11 +35,17 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "Ablation": "conditioning.interventions",
     "Case": "cases",
     "FlowProfileError": "errors",
+    "Intervention": "conditioning.interventions",
+    "Patch": "conditioning.interventions",
     "Pipeline": "definitions",
+    "Span": "conditioning.interventions",
     "Stage": "extension",
+    "Steer": "conditioning.interventions",
     "Sweep": "cases",
+    "Switch": "conditioning.interventions",
     "denoiser": "models.live",
     "load": "models.zoo",
     "measure": "extension",
@@ -40,14 +53,21 @@ _HOME = {
     "plan": "running",
     "profile": "running",
     "run": "running",
+    "tapping": "models.taps",
 }
 
 __all__ = [
+    "Ablation",
     "Case",
     "FlowProfileError",
+    "Intervention",
+    "Patch",
     "Pipeline",
+    "Span",
     "Stage",
+    "Steer",
     "Sweep",
+    "Switch",
     "denoiser",
     "load",
     "measure",
@@ -55,6 +75,7 @@ __all__ = [
     "plan",
     "profile",
     "run",
+    "tapping",
 ]
 
 

@@ -4,25 +4,33 @@ Whatever is wrong with a pipeline is found here, in the milliseconds before anyt
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
-from flowprofile.cases import Sweep
+from flowprofile.cases import CLEAN, Sweep
 from flowprofile.conditioning.labels import LabelSpace
 from flowprofile.definitions import Pipeline, Sampler, Text
 from flowprofile.errors import DefinitionError, ModelError
 from flowprofile.flow.fingerprint import key
 from flowprofile.flow.graph import Graph, build, ordered
 from flowprofile.flow.stage import Stage
+from flowprofile.intervening import Done, Model, interventions
 from flowprofile.kinds import Context, Kind, Request, checked, lookup
 from flowprofile.models import zoo
 from flowprofile.models.card import ModelCard
 from flowprofile.models.closed_forms import CARDS
 from flowprofile.models.numerics import Numerics, numerics
-from flowprofile.stages import KINDS, NULL, STATES, null_states, states
-from flowprofile.time.noise import SCHEME
+from flowprofile.models.sites import sites
+from flowprofile.stages import KINDS
+from flowprofile.stages.masks import given_mask
+from flowprofile.stages.promises import NULL, STATES
+from flowprofile.stages.references import references
+from flowprofile.stages.sampler import null_states, states
+from flowprofile.stages.splitting import stages_of
 from flowprofile.time.rules import parameters, rule
 from flowprofile.time.schedule import schedule
 from flowprofile.time.steps import respaced
@@ -79,14 +87,16 @@ def assemble(pipeline: Pipeline, text: Text | None = None, *, allow_code: bool =
         )
         for name, table in pipeline.stages.items()
     }
-    context = _context(pipeline, card, opener, kinds, text)
+    labels = _labels(pipeline.cases.labels, card.labels, text)
+    context = _context(pipeline, card, identity, opener, labels, text)
+    done = _interventions(pipeline, context, text)
     requests = {
         name: _request(name, pipeline.stages[name], kind, context, text) for name, kind in kinds.items()
     }
     return Assembled(
         pipeline=pipeline,
         graph=build(_stages(requests, kinds, context, text), _base(context, identity)),
-        sweep=Sweep(pipeline.cases.seeds, _labels(pipeline.cases.labels, card.labels, text)),
+        sweep=_sweep(pipeline.cases.seeds, labels, done),
         card=card,
         identity=identity,
         numerics=numerics(pipeline.numerics.batch),
@@ -96,15 +106,34 @@ def assemble(pipeline: Pipeline, text: Text | None = None, *, allow_code: bool =
     )
 
 
+def regrown(ready: Assembled, held: Mapping[str, Sequence[Sequence[int]]]) -> Assembled:
+    """The pipeline with its gradient volumes cut into those a store holds and the rest.
+
+    ``held`` are the pixel sets of the stored volumes, by the digest of their recipe.
+    """
+    splits = ready.context.splits
+    if not any(split.of in held for split in splits.values()):
+        return ready
+    stages = []
+    for name, stage in ready.graph.stages.items():
+        split = splits.get(name)
+        stages += [stage] if split is None else stages_of(split, held.get(split.of, ()))
+    return replace(ready, graph=build(stages, ready.graph.base))
+
+
 def _context(
-    pipeline: Pipeline, card: ModelCard, opener: Callable[[], Any], kinds: Mapping[str, Kind], text: Text
+    pipeline: Pipeline,
+    card: ModelCard,
+    identity: str,
+    opener: Callable[[], Any],
+    labels: tuple[int, ...],
+    text: Text,
 ) -> Context:
     sampler = pipeline.sampler
     options = _rule_options(sampler, text)
     _guidance_fits(sampler, card, text)
     with _placed(text, "sampler", "steps"):
         grid = respaced(card.steps, sampler.steps)
-    guesses = any(kind.name == "predicted_x0" for kind in kinds.values())
     return Context(
         card=card,
         schedule=schedule(card.schedule, card.steps),
@@ -113,8 +142,36 @@ def _context(
         rule=options,
         batch=pipeline.numerics.batch,
         open=_guided(opener, sampler.guidance_scale),
-        network_outputs=frozenset({"x0_hat"} if guesses else ()),
+        identity=identity,
+        labels=labels,
+        sites=sites(card, pipeline.model),
+        folder=Path(text.name).parent if text.source else None,
     )
+
+
+def _interventions(pipeline: Pipeline, context: Context, text: Text) -> tuple[Done, ...]:
+    """What the definition does to the model, told to the context by name."""
+    model = Model(
+        card=context.card,
+        layers={name: site.channels for name, site in context.sites.items()},
+        listed=frozenset(name for name, site in context.sites.items() if site.listed),
+        labels=context.labels,
+        grid=context.grid,
+        mask=partial(given_mask, context),
+        folder=context.folder,
+    )
+    done = interventions(pipeline.interventions, model, text)
+    context.interventions.update({one.name: one for one, _ in done})
+    return done
+
+
+def _sweep(
+    seeds: tuple[int, ...],
+    labels: tuple[int, ...],
+    done: Sequence[Done],
+) -> Sweep:
+    restricted = tuple((one.name, only) for one, only in done if only is not None and only != labels)
+    return Sweep(seeds, labels, (CLEAN, *(one.name for one, _ in done)), restricted)
 
 
 def _base(context: Context, identity: str) -> dict[str, Any]:
@@ -124,7 +181,7 @@ def _base(context: Context, identity: str) -> dict[str, Any]:
         "schedule": [context.card.schedule, context.card.steps],
         "rule": context.sampler.rule,
         "options": dict(context.rule),
-        "noise": SCHEME,
+        "noise": context.noise.scheme,
         "precision": "float32",
     }
 
@@ -221,7 +278,11 @@ def _stages(
             consequence="There is nothing to compute.",
             remedy="add at least one table, for instance [stages.trajectory]",
         )
-    needs = {STATES: (), **{name: request.needs for name, request in requests.items()}}
+    # A table may read one part of what another makes: `activations/mid_attn.fn` of `activations`.
+    needs = {
+        STATES: (),
+        **{name: tuple(need.partition("/")[0] for need in one.needs) for name, one in requests.items()},
+    }
     with _placed(text, "stages"):
         order = ordered(needs)
     context.built[STATES] = states(context)
@@ -232,6 +293,7 @@ def _stages(
             for stage in made:
                 _some_times(stage)
         context.built.update({stage.name: stage for stage in made})
+    context.built.update({stage.name: stage for stage in references(context, text)})
     if any(need.stage == NULL for stage in context.built.values() for need in stage.needs):
         context.built[NULL] = null_states(context)
     return list(context.built.values())

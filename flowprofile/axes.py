@@ -13,6 +13,9 @@ TIME: Final = "time"
 CHANNEL: Final = "channel"
 Y: Final = "y"
 X: Final = "x"
+LAYER: Final = "layer"
+PIXEL: Final = "pixel"
+OTHER: Final = "other_label"
 CASE: Final = "case"
 
 CASE_AXES: Final = (INTERVENTION, LABEL, SEED)
@@ -53,6 +56,9 @@ AXES: Final = {
         Axis(CHANNEL, "int64", "index", "colour or feature channel"),
         Axis(Y, "int64", "pixel", "row, from the top"),
         Axis(X, "int64", "pixel", "column, from the left"),
+        Axis(LAYER, "str", "name", "module of the network, in the order of the forward pass"),
+        Axis(PIXEL, "int64", "index", "chosen pixel y * width + x of the image"),
+        Axis(OTHER, "int64", "number", "the label that is compared with"),
         Axis(CASE, "int64", "index", "position in a batch; exists only in flight"),
     )
 }

@@ -5,8 +5,9 @@ cases that agree are the same sample, whatever batch, order, worker or day they 
 """
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import groupby
 
 from flowprofile.errors import DefinitionError
 
@@ -25,18 +26,33 @@ class Case:
     intervention: str = CLEAN
     """Name of what was done to the model."""
 
+    @property
+    def clean(self) -> bool:
+        """Whether nothing was done to the model."""
+        return self.intervention == CLEAN
+
+    @property
+    def twin(self) -> "Case":
+        """The same sample with nothing done to the model."""
+        return replace(self, intervention=CLEAN)
+
     def __str__(self) -> str:
         text = f"seed {self.seed}, label {self.label}"
-        return text if self.intervention == CLEAN else f"{text}, intervention {self.intervention!r}"
+        return text if self.clean else f"{text}, intervention {self.intervention!r}"
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """The product of seeds, labels and interventions, in the order in which they were asked for."""
+    """The product of seeds, labels and interventions, in the order in which they were asked for.
+
+    An intervention may be restricted to some of the labels: a switch to label 7 is none for label 7.
+    """
 
     seeds: tuple[int, ...]
     labels: tuple[int, ...]
     interventions: tuple[str, ...] = (CLEAN,)
+    restricted: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    """Interventions that apply to some labels only, with those labels."""
 
     def __post_init__(self) -> None:
         for axis, values in (
@@ -65,13 +81,28 @@ class Sweep:
                     remedy="use seeds in 0 .. 2**63 - 1",
                 )
 
+    def labels_of(self, intervention: str) -> tuple[int, ...]:
+        """The labels an intervention is applied to."""
+        return dict(self.restricted).get(intervention, self.labels)
+
+    def boxes(self) -> Iterator["Sweep"]:
+        """The sweep as full products: neighbouring interventions with the same labels together."""
+        for labels, names in groupby(self.interventions, key=self.labels_of):
+            yield Sweep(self.seeds, labels, tuple(names))
+
+    def only(self, interventions: Iterable[str]) -> "Sweep | None":
+        """The part with these interventions; None where there is none."""
+        wanted = set(interventions)
+        kept = tuple(name for name in self.interventions if name in wanted)
+        return replace(self, interventions=kept) if kept else None
+
     def __len__(self) -> int:
-        return len(self.seeds) * len(self.labels) * len(self.interventions)
+        return len(self.seeds) * sum(len(self.labels_of(name)) for name in self.interventions)
 
     def __iter__(self) -> Iterator[Case]:
         return (
             Case(seed, label, intervention)
             for intervention in self.interventions
-            for label in self.labels
+            for label in self.labels_of(intervention)
             for seed in self.seeds
         )

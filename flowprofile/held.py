@@ -15,11 +15,13 @@ import xarray as xr
 
 from flowprofile.assembly import Assembled
 from flowprofile.axes import INTERVENTION, LABEL, SEED
-from flowprofile.cases import Case, Sweep
+from flowprofile.cases import CLEAN, Case, Sweep
+from flowprofile.conditioning.interventions import NOWHERE
 from flowprofile.flow.demand import Mask
 from flowprofile.flow.events import Listen
-from flowprofile.flow.execute import Cut
 from flowprofile.flow.graph import Graph
+from flowprofile.flow.plan import scoped
+from flowprofile.flow.shelf import Cut
 from flowprofile.flow.tiles import Order, Tile
 from flowprofile.store.declarations import RunDeclaration, StageDeclaration
 from flowprofile.store.record import RunRecord, StageRecord
@@ -144,6 +146,15 @@ class Held:
         receipt = self.store.write(region, block, listen=self.listen)
         return sum(seal.size for seal in receipt.objects.values())
 
+    def pixel_sets(self) -> dict[str, list[tuple[int, ...]]]:
+        """The pixels of every stored gradient volume, by the digest of its recipe, in order of arrival."""
+        found: dict[str, list[tuple[int, ...]]] = {}
+        for stage in sorted(self.record.stages.values(), key=lambda stage: stage.order):
+            join = stage.attrs.get("join")
+            if join is not None and stage.group.startswith("gradients/"):
+                found.setdefault(str(join["of"]), []).append(tuple(stage.coords[join["axis"]].values))
+        return found
+
     def changed_sources(self, graph: Graph) -> dict[str, str]:
         """Stages whose own code is not what the stored results were computed with, and what to say of it."""
         changed = {}
@@ -201,13 +212,30 @@ def run_declaration(ready: Assembled, store: Store, tile: Tile) -> RunDeclaratio
             attribute: {label: attribute in space.names(label) for label in range(space.count)}
             for attribute in space.attributes
         },
+        intervention_coords=_intervention_coords(ready, held),
     )
 
 
-def stage_declarations(graph: Graph) -> list[StageDeclaration]:
-    """The stored stages as the store should describe them."""
+def _intervention_coords(ready: Assembled, held: RunRecord | None) -> dict[str, dict[str, Any]]:
+    """What an intervention is found by, besides its name; a title is the first that anybody gave it."""
+    done = ready.context.interventions
+    if not done:
+        return {}
+    tables = {CLEAN: dict(NOWHERE), **{name: one.coords() for name, one in done.items()}}
+    titles = held.intervention_coords.get("title", ()) if held is not None else ()
+    for name, title in zip(held.interventions if held is not None and titles else (), titles, strict=True):
+        if name in tables:
+            tables[name]["title"] = title
+    return {coord: {name: table[coord] for name, table in tables.items()} for coord in NOWHERE}
+
+
+def stage_declarations(graph: Graph, sweep: Sweep) -> list[StageDeclaration]:
+    """The stored stages as the store should describe them, each with the cases it is made of."""
     found = []
     for stage in graph.stored():
+        part = scoped(stage, sweep)
+        if part is None:
+            continue
         attrs = {
             "kind": stage.kind,
             "version": stage.version,
@@ -226,7 +254,12 @@ def stage_declarations(graph: Graph) -> list[StageDeclaration]:
         promise = stage.promise(stage.times)
         found.append(
             StageDeclaration(
-                stage.group, graph.keys[stage.name], promise, len(graph.chain(stage.name).grid), attrs
+                stage.group,
+                graph.keys[stage.name],
+                promise,
+                len(graph.chain(stage.name).grid),
+                attrs,
+                **({} if part == sweep else {"cases": part}),
             )
         )
     return found

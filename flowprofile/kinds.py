@@ -15,11 +15,18 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 
+from flowprofile.conditioning.interventions import Intervention
 from flowprofile.definitions import Sampler, Table, Text, refusal
 from flowprofile.errors import DefinitionError, nearest
+from flowprofile.flow.fingerprint import key
 from flowprofile.flow.stage import Stage
 from flowprofile.models.card import ModelCard
+from flowprofile.models.sites import Site
+from flowprofile.objects.masks import Mask
+from flowprofile.objects.probes import Probe
+from flowprofile.time.rules import coefficients, rule
 from flowprofile.time.schedule import Schedule
+from flowprofile.time.sources import PHILOX, Noise
 
 ENTRY_POINTS: Final = "flowprofile.stages"
 """Entry point group in which a package registers kinds of its own."""
@@ -39,10 +46,61 @@ class Context:
     batch: int
     open: Callable[[], Any] = field(compare=False, repr=False)
     """Loads the denoiser."""
-    network_outputs: frozenset[str] = frozenset()
-    """Variables that exist only while the network is being asked, and that some stage wants."""
+    labels: tuple[int, ...] = ()
+    """The labels of the sweep."""
+    noise: Noise = PHILOX
+    """Where the noise comes from."""
+    identity: str = ""
+    """Digest of the model's content."""
+    sites: Mapping[str, Site] = field(default_factory=dict)
+    """Every module that can be looked at, in the order of the forward pass."""
+    interventions: dict[str, Intervention] = field(default_factory=dict, compare=False)
+    """What is done to the model, by name; `none` is not among them."""
+    folder: Path | None = None
+    """Where a definition's relative paths begin."""
+    masks: dict[str, Mask] = field(default_factory=dict, compare=False)
+    """Masks that interventions name."""
     built: dict[str, Stage] = field(default_factory=dict, compare=False)
     """Stages built so far, by name."""
+    probes: dict[str, Probe] = field(default_factory=dict, compare=False)
+    """What stages ask of the network while it is asked for eps."""
+    splits: dict[str, Any] = field(default_factory=dict, compare=False)
+    """Stages that grow by pixels (`stages.splitting.Split`), by name."""
+    _loaded: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    def before(self, t: int) -> int:
+        """The state from which a step leads into t."""
+        return self.grid[self.grid.index(t) - 1]
+
+    def factors(self, t_from: int, t: int) -> tuple[float, float]:
+        """d x_t / d x_{t_from} = first * identity + second * d eps / d x."""
+        found = coefficients(
+            rule(self.sampler.rule, **self.rule), schedule=self.schedule, t_from=t_from, t_to=t
+        )
+        return found.x, found.eps
+
+    def probe(self, probe: Probe) -> str:
+        """Ask for something; the name under which it will be among the outputs of the sampler's chain."""
+        name = f"{type(probe).__name__}#{key({'probe': repr(probe)})[:12]}"
+        self.probes[name] = probe
+        return name
+
+    def watched(self) -> Any:
+        """The denoiser with its probes and interventions (`kernels.probing.Watched`); loaded once per process."""
+        if "watched" not in self._loaded:
+            from flowprofile.kernels.probing import Watched
+            from flowprofile.models.numerics import settle
+
+            settle()
+            self._loaded["watched"] = Watched(
+                self.open(),
+                self.probes,
+                self.interventions,
+                self.schedule,
+                self.batch,
+                masks={name: mask.array for name, mask in self.masks.items() if mask.array is not None},
+            )
+        return self._loaded["watched"]
 
 
 class NoParams(Table):

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flowprofile.flow.events import Advanced, Computed, Event
+from flowprofile.flow.events import Advanced, Asked, Computed, Event
 
 Rates = Mapping[str, float]
 """Seconds per network evaluation or closed-form step for a chain, per cell for any other stage; by stage kind."""
@@ -29,6 +29,8 @@ class Watch:
         match event:
             case Advanced(stage=stage, steps=steps, seconds=seconds):
                 self._add(stage, event.forwards + event.padding or steps, seconds)
+            case Asked(stage=stage, forwards=count, seconds=seconds):
+                self._add(stage, count, seconds)
             case Computed(stage=stage, cells=count, seconds=seconds):
                 self._add(stage, count, seconds)
             case _:

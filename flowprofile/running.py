@@ -11,16 +11,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Final
+from typing import Any
 
 import xarray as xr
 
 from flowprofile import opening, rates
-from flowprofile.assembly import Assembled, assemble
+from flowprofile.assembly import Assembled, assemble, regrown
 from flowprofile.definitions import Cases, Pipeline, Text, pipeline, read
 from flowprofile.errors import DefinitionError, StoreError
-from flowprofile.flow.budget import Cost, check, cost
-from flowprofile.flow.events import Advanced, Committed, Event, Listen, Planned, TaskDone, silence
+from flowprofile.flow.budget import Cost, check, cost, states_in_flight
+from flowprofile.flow.events import Advanced, Asked, Committed, Event, Listen, Planned, TaskDone, silence
 from flowprofile.flow.execute import Chains, execute
 from flowprofile.flow.fingerprint import key
 from flowprofile.flow.graph import Graph
@@ -34,9 +34,6 @@ from flowprofile.store.layout import layout as named_layout
 from flowprofile.store.places import TEMPORARY, LocalPlace
 from flowprofile.store.store import Store
 from flowprofile.store.urls import place
-
-BLOCK: Final = 32
-"""States in flight at once."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +84,8 @@ class _Count:
             case Advanced(forwards=forwards, padding=padding):
                 self.forwards += forwards
                 self.padding += padding
+            case Asked(forwards=forwards):
+                self.forwards += forwards
             case Committed(bytes=size):
                 self.regions += 1
                 self.bytes += size
@@ -129,10 +128,14 @@ def project(
 ) -> Projection:
     """`plan` for an assembled pipeline."""
     held = holdings(into, ready.run, silence) if into is not None else None
+    ready = regrown(ready, held.pixel_sets()) if held is not None else ready
     found = planned(ready.graph, ready.sweep, held or Nothing(), batch=ready.numerics.batch)
     chosen = layout or named_layout("local")
     price = cost(
-        found, block=BLOCK, weights=ready.weight_bytes, region_bytes=_region_bytes(ready.graph, chosen)
+        found,
+        block=states_in_flight(ready.graph, ready.numerics.batch),
+        weights=ready.weight_bytes,
+        regions=_region_bytes(ready.graph, chosen),
     )
     warnings = held.changed_sources(ready.graph) if held is not None else {}
     known = rates.remembered(rate_key(ready))
@@ -166,21 +169,27 @@ def _seconds(name: str, found: Plan, known: rates.Rates) -> float | None:
     """Projected seconds of a stage; None if its kind was never timed here."""
     stage = found.graph.stages[name]
     units = 0
-    for task in found.tasks:
-        steps = sum(int(one.compute[name].sum()) for one in task.demand.passes if name in one.compute)
+    for batch in found.batches:
+        walks = [one for one in batch.demand.passes if name in one.compute]
+        steps = sum(int(one.compute[name].sum()) for one in walks)
         if stage.chain is None:
-            units += steps * len(task.cases)
+            units += steps * len(batch.cases) * (stage.asks or 1)
         else:
-            units += steps * (stage.chain.forwards_per_step * found.batch or 1)
+            replayed = sum(int(one.replay.sum()) for one in walks if one.chain == name)
+            units += (
+                steps * found.batch + replayed * len(batch.cases)
+            ) * stage.chain.forwards_per_step or steps
     if units == 0:
         return 0.0
     return known[stage.kind] * units if stage.kind in known else None
 
 
-def _region_bytes(graph: Graph, layout: StoreLayout) -> int:
+def _region_bytes(graph: Graph, layout: StoreLayout) -> list[int]:
     """Bytes of one case in the regions that wait side by side, one of every stored stage."""
     shard = size(layout.shard)
-    return sum(min(shard, cell_bytes(stage) * len(graph.chain(stage.name).grid)) for stage in graph.stored())
+    return [
+        min(max(shard, cell), cell * len(one.times)) for one in graph.stored() for cell in [cell_bytes(one)]
+    ]
 
 
 def run(
@@ -226,6 +235,7 @@ def run(
     ready = assembled(source, allow_code=allow_code)
     chosen = named_layout(layout) if isinstance(layout, str) else layout
     projection = project(ready, into, layout=chosen)
+    ready = projection.assembled
     _same_weights(ready, into, accept=accept_weights)
     _unmixed(projection.plan, projection.warnings)
     if not projection.plan.tasks:
@@ -249,19 +259,19 @@ def _carry_out(ready: Assembled, store: Store, listen: Listen) -> None:
     held = holdings(store, ready.run, listen)
     tile = held.tile if held is not None else None
     declaration = run_declaration(ready, store, tile or fitting(ready.sweep, ready.numerics.batch))
-    store.prepare(declaration, ready.sweep, stage_declarations(ready.graph), listen=listen)
+    store.prepare(declaration, ready.sweep, stage_declarations(ready.graph, ready.sweep), listen=listen)
     held = Held(store, ready.run, listen)
     found = planned(ready.graph, ready.sweep, held, batch=ready.numerics.batch)
     _unmixed(found, held.changed_sources(ready.graph))
     listen(Planned(found.forwards, len(found.tasks)))
-    chains = Chains(ready.graph)
+    chains, block = Chains(ready.graph), states_in_flight(ready.graph, ready.numerics.batch)
     folder = _folder(store.url)
     scratch = folder / TEMPORARY if folder is not None else None
     for leftover in scratch.glob("flowprofile-*") if scratch is not None else ():
         # Only the planner has scratch, and this process is the planner: a killed one left it behind.
         shutil.rmtree(leftover, ignore_errors=True)
     for index, task in enumerate(found.tasks):
-        execute(task, chains, held, block=BLOCK, listen=listen, scratch_folder=scratch)
+        execute(task, chains, held, block=block, listen=listen, scratch_folder=scratch)
         listen(TaskDone(index + 1, len(found.tasks)))
 
 

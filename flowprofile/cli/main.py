@@ -23,6 +23,7 @@ COMMANDS: Final = {
     "diff": "graphs",
     "pipelines": "pipelines",
     "models": "models",
+    "layers": "layers",
     "train": "models",
     "completion": "completion",
 }

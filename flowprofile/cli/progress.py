@@ -17,7 +17,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from flowprofile.flow.events import Advanced, Committed, Event, Listen, Planned, TaskDone
+from flowprofile.flow.events import Advanced, Asked, Committed, Event, Listen, Noticed, Planned, TaskDone
 
 EVERY: Final = 30.0
 """Seconds between two lines in a log."""
@@ -61,6 +61,10 @@ def progress(*, quiet: bool) -> Iterator[Listen]:
                     bar.update(row, description=words, total=forwards or tasks)
                 case Advanced(forwards=forwards, t=t) if forwards:
                     bar.update(row, advance=forwards, description=f"sampling, t = {t}")
+                case Asked(stage=stage, forwards=forwards, t=t):
+                    bar.update(row, advance=forwards, description=f"{stage}, t = {t}")
+                case Noticed(text=text):
+                    bar.console.print(f"note: {text}", style="yellow", highlight=False)
                 case Committed():
                     regions += 1
                 case TaskDone(index=index, tasks=tasks):
@@ -83,8 +87,10 @@ class _Log:
         match event:
             case Planned(forwards=forwards):
                 self.total, self.began = forwards, perf_counter()
-            case Advanced(forwards=forwards):
+            case Advanced(forwards=forwards) | Asked(forwards=forwards):
                 self.done += forwards
+            case Noticed(text=text):
+                print(f"note: {text}", file=sys.stderr, flush=True)
             case Committed():
                 self.regions += 1
             case _:

@@ -9,6 +9,7 @@ from rich.table import Table
 from flowprofile.cli import options
 from flowprofile.cli.main import printed
 from flowprofile.flow.budget import human
+from flowprofile.flow.reasons import reasons
 
 if TYPE_CHECKING:
     from flowprofile.running import Outcome, Projection
@@ -47,11 +48,12 @@ def plan(
 def as_table(projection: "Projection") -> dict[str, Any]:
     """A projection as plain values."""
     plan, cost = projection.plan, projection.cost
+    why = reasons(plan)
     return {
         "run": projection.assembled.run,
         "forwards": plan.forwards,
         "padding": plan.padded,
-        "batches": len(plan.tasks),
+        "batches": len(plan.batches),
         "bytes": plan.bytes,
         "memory": cost.memory,
         "scratch": cost.scratch,
@@ -65,6 +67,7 @@ def as_table(projection: "Projection") -> dict[str, Any]:
                 "bytes": share.bytes,
                 "seconds": projection.seconds.get(name),
                 "key": plan.graph.keys[name],
+                "why": why.get(name, ""),
             }
             for name, share in plan.shares.items()
         },
@@ -93,11 +96,13 @@ def show_plan(projection: "Projection", store: str) -> None:
             "?" if seconds is None else f"{seconds:,.1f}",
         )
     console.print(table)
+    for name, why in reasons(plan).items():
+        console.print(f"  {name}: {why}", highlight=False, style="dim")
     total = f"{sum(projection.seconds.values()):,.0f} s"
     known = len(projection.seconds) == len(plan.graph.stages)
     how_long = f"about {total}" if known else f"at least {total} (not every stage was timed)"
     console.print(
-        f"\n{plan.forwards:,} forwards of {len(plan.tasks)} batches (+ {plan.padded:,} padding), "
+        f"\n{plan.forwards:,} forwards of {len(plan.batches)} batches (+ {plan.padded:,} padding), "
         f"{human(plan.bytes)} to store, {human(cost.scratch)} scratch, {human(cost.memory)} memory, {how_long}",
         highlight=False,
     )

@@ -5,17 +5,23 @@ refused while refusing is free.
 """
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from flowprofile.errors import BudgetError
+from flowprofile.flow.graph import Graph
 from flowprofile.flow.plan import Plan, cell_bytes, scratch_bytes
 
 PROCESS: Final = 450 << 20
 """Bytes of a Python process with torch, zarr and xarray loaded."""
 COPIES: Final = 4
 """How many times a region's bytes exist while it is joined, cut, encoded and written."""
+IN_FLIGHT: Final = 256 << 20
+"""Bytes that the blocks in flight may have before there are fewer states in them."""
+STATES: Final = 32
+"""Most states in flight at once."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,16 @@ class Cost:
         ]
 
 
-def cost(plan: Plan, *, block: int, weights: int, region_bytes: int) -> Cost:
+def states_in_flight(graph: Graph, batch: int) -> int:
+    """How many states a block has: as many as fit, since their number changes no result.
+
+    A state of large objects (all activations, a gradient volume) may be alone.
+    """
+    each = sum(cell_bytes(stage) for stage in graph.stages.values()) * batch
+    return max(1, min(STATES, IN_FLIGHT // max(1, each)))
+
+
+def cost(plan: Plan, *, block: int, weights: int, regions: Sequence[int]) -> Cost:
     """Project the plan.
 
     Parameters
@@ -62,16 +77,17 @@ def cost(plan: Plan, *, block: int, weights: int, region_bytes: int) -> Cost:
         States in flight.
     weights
         Bytes of the model's weights.
-    region_bytes
-        Largest bytes of one case in one region of the store.
+    regions
+        For every stored stage, the largest bytes of one case in one region of the store.
     """
     stages = plan.graph.stages.values()
     in_flight = sum(cell_bytes(stage) for stage in stages) * plan.batch * block
-    regions = COPIES * region_bytes * plan.batch if plan.tasks else 0
-    scratch = max(
-        (scratch_bytes(task.demand, plan.graph) * len(task.cases) for task in plan.tasks), default=0
+    # Every stage may hold a region that waits for its last state; one at a time is being written.
+    waiting = sum(regions) + (COPIES - 1) * max(regions, default=0)
+    scratch = max((scratch_bytes(task, plan.graph) for task in plan.tasks), default=0)
+    return Cost(
+        PROCESS, 4 * weights, 2 * in_flight, waiting * plan.batch if plan.tasks else 0, scratch, plan.bytes
     )
-    return Cost(PROCESS, 4 * weights, 2 * in_flight, regions, scratch, plan.bytes)
 
 
 def check(cost: Cost, *, memory: int | None, disk: int | None, folder: Path | None) -> None:

@@ -38,6 +38,25 @@ class Advanced:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """The network was asked beside the sampler's steps: replayed, or by a stage of its own."""
+
+    stage: str
+    forwards: int
+    """Evaluations of real cases."""
+    seconds: float
+    t: int
+    """The last state it was asked about."""
+
+
+@dataclass(frozen=True)
+class Noticed:
+    """Something a person should know, although the run goes on."""
+
+    text: str
+
+
+@dataclass(frozen=True)
 class Computed:
     """A pointwise stage has computed some results."""
 
@@ -66,7 +85,7 @@ class TaskDone:
     tasks: int
 
 
-Event: TypeAlias = Planned | Advanced | Computed | Committed | TaskDone | Phase
+Event: TypeAlias = Planned | Advanced | Asked | Noticed | Computed | Committed | TaskDone | Phase
 Listen: TypeAlias = Callable[[Event], None]
 
 

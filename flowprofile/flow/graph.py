@@ -39,14 +39,25 @@ class Graph:
         stage = self.stages[name]
         if stage.chain is not None:
             return name
-        blocks = [need.stage for need in stage.needs if need.view == "block"]
-        return self.root(blocks[0])
+        return self.root(_walked(stage)[0])
 
     def chain(self, name: str) -> Chain:
         """The chain from which a stage's blocks come in the end."""
         chain = self.stages[self.root(name)].chain
         assert chain is not None
         return chain
+
+    def inheritable(self, name: str) -> bool:
+        """Whether equal states make its results equal: nothing it reads comes from the end or from other cases."""
+        stage = self.stages[name]
+        return stage.scope == "all" and all(
+            need.view == "block" and self.inheritable(need.stage) for need in stage.needs
+        )
+
+    @property
+    def linked(self) -> bool:
+        """Whether some stage compares labels, so that they must be computed side by side."""
+        return any(need.view == "labels" for stage in self.stages.values() for need in stage.needs)
 
 
 def build(stages: Iterable[Stage], base: Mapping[str, Any]) -> Graph:
@@ -58,7 +69,8 @@ def build(stages: Iterable[Stage], base: Mapping[str, Any]) -> Graph:
     for name in order:
         stage = named[name]
         keys[name] = recipe(stage, keys, base)
-        levels[name] = max((levels[need.stage] + (need.view == "final") for need in stage.needs), default=0)
+        waits = [levels[need.stage] + (need.view in ("final", "labels")) for need in stage.needs]
+        levels[name] = max(waits, default=0)
     graph = Graph({name: named[name] for name in order}, keys, levels, dict(base))
     for name in order:
         _one_chain(graph, name)
@@ -87,10 +99,15 @@ def ordered(needs: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
 
 def _one_chain(graph: Graph, name: str) -> None:
     stage = graph.stages[name]
-    roots = {graph.root(need.stage) for need in stage.needs if need.view == "block"}
+    roots = {graph.root(other) for other in _walked(stage)}
     if stage.chain is None and len(roots) != 1:
         raise DefinitionError(
             f"Stage {name!r} reads blocks of {len(roots)} chains: {', '.join(sorted(roots)) or 'none'}.",
             consequence="Without exactly one chain there are no common steps to compute it at.",
             remedy='give it needs that lead to one chain, for instance needs = ["trajectory"]',
         )
+
+
+def _walked(stage: Stage) -> list[str]:
+    """The stages whose results it reads step by step."""
+    return [need.stage for need in stage.needs if need.view != "final"]

@@ -13,10 +13,11 @@ import numpy as np
 
 from flowprofile.axes import TIME
 from flowprofile.cases import Case, Sweep
-from flowprofile.flow.demand import Demand, Mask, demand, positions
+from flowprofile.flow.demand import Demand, Mask
 from flowprofile.flow.graph import Graph
+from flowprofile.flow.households import Presence, Survey
 from flowprofile.flow.stage import Stage
-from flowprofile.flow.tiles import Order, Tile, fitting, tiled
+from flowprofile.flow.tiles import Order, Tile, fitting, households
 
 
 class Holdings(Protocol):
@@ -53,8 +54,8 @@ class Nothing:
 
 
 @dataclass(frozen=True)
-class Task:
-    """One batch of cases with the same needs."""
+class Batch:
+    """Cases with the same needs, computed together."""
 
     cases: tuple[Case, ...]
     demand: Demand
@@ -65,6 +66,23 @@ class Task:
     def forwards(self) -> int:
         """Network evaluations of real cases."""
         return self.demand.forwards * len(self.cases)
+
+    @property
+    def padded(self) -> int:
+        """Evaluations of padding lanes in the steps; replays fill their lanes with other steps."""
+        return (self.demand.forwards - self.demand.replays) * self.padding
+
+
+@dataclass(frozen=True)
+class Task:
+    """Batches that read each other's results, in an order in which they can: clean cases first."""
+
+    batches: tuple[Batch, ...]
+
+    @property
+    def forwards(self) -> int:
+        """Network evaluations of real cases."""
+        return sum(batch.forwards for batch in self.batches)
 
 
 @dataclass(frozen=True)
@@ -101,6 +119,11 @@ class Plan:
     shares: Mapping[str, Share]
 
     @property
+    def batches(self) -> tuple[Batch, ...]:
+        """The batches of all tasks."""
+        return tuple(batch for task in self.tasks for batch in task.batches)
+
+    @property
     def forwards(self) -> int:
         """Network evaluations of real cases (one case, one step)."""
         return sum(task.forwards for task in self.tasks)
@@ -108,7 +131,7 @@ class Plan:
     @property
     def padded(self) -> int:
         """Evaluations of padding lanes beside them."""
-        return sum(task.demand.forwards * task.padding for task in self.tasks)
+        return sum(batch.padded for batch in self.batches)
 
     @property
     def bytes(self) -> int:
@@ -120,59 +143,82 @@ def plan(graph: Graph, sweep: Sweep, holdings: Holdings, *, batch: int) -> Plan:
     """What must be computed so that the store holds all of `graph` for `sweep`."""
     tile = holdings.tile or fitting(sweep, batch)
     order = holdings.order.grown(sweep)
-    survey = _Survey(graph, holdings)
-    finished = all(holdings.complete(graph.path(one.name), sweep, one.times) for one in graph.stored())
-    tasks = [
-        Task(group, need, batch - len(group))
-        for cases in (() if finished else tiled(sweep, order, tile))
-        for group, need in survey.grouped(cases)
-    ]
-    return Plan(graph, sweep, order, tile, batch, tuple(tasks), survey.shares(sweep, tasks))
+    if all(_complete(graph, stage, sweep, holdings) for stage in graph.stored()):
+        return Plan(graph, sweep, order, tile, batch, (), _shares(graph, sweep, (), {}))
+    survey = Survey(graph, _presence(graph, holdings))
+    tasks = []
+    for atoms in households(sweep, order, tile, linked=graph.linked):
+        needs = survey.demands([case for atom in atoms for case in atom])
+        found = _batches(atoms, needs, batch)
+        if found:
+            tasks.append(Task(tuple(found)))
+    return Plan(graph, sweep, order, tile, batch, tuple(tasks), _shares(graph, sweep, tasks, survey.cells))
 
 
-class _Survey:
-    """Looks at tiles one after the other; equal needs are worked out once."""
+def scoped(stage: Stage, sweep: Sweep) -> Sweep | None:
+    """The part of a sweep that a stage is made of."""
+    return sweep.only(name for name in sweep.interventions if stage.applies(Case(0, 0, name)))
 
-    def __init__(self, graph: Graph, holdings: Holdings) -> None:
-        self.graph = graph
-        self.holdings = holdings
-        self.known: dict[bytes, Demand] = {}
-        self.cells = dict.fromkeys((stage.name for stage in graph.stored()), 0)
 
-    def grouped(self, cases: tuple[Case, ...]) -> list[tuple[tuple[Case, ...], Demand]]:
-        masks = {stage.name: self._present(stage, cases) for stage in self.graph.stored()}
-        for stage in self.graph.stored():
-            self.cells[stage.name] += int((positions(self.graph, stage.name) & ~masks[stage.name]).sum())
-        groups: dict[bytes, list[int]] = {}
-        for row in range(len(cases)):
-            groups.setdefault(b"".join(mask[row].tobytes() for mask in masks.values()), []).append(row)
-        found = []
-        for signature, rows in groups.items():
-            if signature not in self.known:
-                self.known[signature] = demand(
-                    self.graph, {name: mask[rows[0]] for name, mask in masks.items()}
-                )
-            need = self.known[signature]
-            if need.passes:
-                found.append((tuple(cases[row] for row in rows), need))
-        return found
+def _complete(graph: Graph, stage: Stage, sweep: Sweep, holdings: Holdings) -> bool:
+    part = scoped(stage, sweep)
+    return part is None or all(
+        holdings.complete(graph.path(stage.name), box, stage.times) for box in part.boxes()
+    )
 
-    def _present(self, stage: Stage, cases: Sequence[Case]) -> Mask:
-        grid = self.graph.chain(stage.name).grid
-        return self.holdings.present(self.graph.path(stage.name), cases, grid)
 
-    def shares(self, sweep: Sweep, tasks: Sequence[Task]) -> dict[str, Share]:
-        shares = {}
-        for name, stage in self.graph.stages.items():
-            if not stage.stored and stage.chain is None:
-                continue
-            cells = self.cells.get(name, 0)
-            wanted = len(sweep) * len(stage.times) if stage.stored else 0
-            forwards = sum(task.demand.forwards_of.get(name, 0) * len(task.cases) for task in tasks)
-            shares[name] = Share(
-                name, cells, wanted, forwards, cells * cell_bytes(stage) if stage.stored else 0
-            )
-        return shares
+def _presence(graph: Graph, holdings: Holdings) -> Presence:
+    def present(stage: Stage, cases: Sequence[Case]) -> Mask:
+        grid = graph.chain(stage.name).grid
+        made = np.array([stage.applies(case) for case in cases])
+        flags = np.ones((len(cases), len(grid)), dtype=np.bool_)
+        flags[made] = holdings.present(
+            graph.path(stage.name), [case for case in cases if stage.applies(case)], grid
+        )
+        return flags
+
+    return present
+
+
+def _batches(atoms: Sequence[Sequence[Case]], needs: Mapping[Case, Demand], batch: int) -> list[Batch]:
+    """Cases with one demand side by side; cases of one atom and demand are never put into two batches."""
+    found: list[tuple[Demand, list[Case]]] = []
+    for atom in atoms:
+        parts: dict[int, list[Case]] = {}
+        for case in atom:
+            if needs[case].passes:
+                parts.setdefault(id(needs[case]), []).append(case)
+        for cases in parts.values():
+            need = needs[cases[0]]
+            room = (
+                held for known, held in found
+                if known is need and len(held) + len(cases) <= batch and held[0].clean == cases[0].clean
+            )  # fmt: skip
+            holding = next(room, None)
+            if holding is None:
+                found.append((need, list(cases)))
+            else:
+                holding.extend(cases)
+    batches = [Batch(tuple(cases), need, batch - len(cases)) for need, cases in found]
+    return sorted(batches, key=lambda one: not one.cases[0].clean)
+
+
+def _shares(graph: Graph, sweep: Sweep, tasks: Sequence[Task], cells: Mapping[str, int]) -> dict[str, Share]:
+    batches = [batch for task in tasks for batch in task.batches]
+    shares = {}
+    for name, stage in graph.stages.items():
+        if not stage.stored and stage.chain is None and not stage.asks:
+            continue
+        part = scoped(stage, sweep)
+        missing = cells.get(name, 0)
+        shares[name] = Share(
+            name,
+            missing,
+            len(part) * len(stage.times) if stage.stored and part is not None else 0,
+            sum(one.demand.forwards_of.get(name, 0) * len(one.cases) for one in batches),
+            missing * cell_bytes(stage) if stage.stored else 0,
+        )
+    return shares
 
 
 def cell_bytes(stage: Stage) -> int:
@@ -184,10 +230,11 @@ def cell_bytes(stage: Stage) -> int:
     )
 
 
-def scratch_bytes(need: Demand, graph: Graph) -> int:
-    """Bytes of one case that wait between passes."""
+def scratch_bytes(task: Task, graph: Graph) -> int:
+    """Bytes that wait in scratch while a task is computed."""
     return sum(
-        int(mask.sum()) * cell_bytes(graph.stages[name])
-        for one in need.passes
+        len(batch.cases) * int(mask.sum()) * cell_bytes(graph.stages[name])
+        for batch in task.batches
+        for one in batch.demand.passes
         for name, mask in one.spill.items()
     )

@@ -6,6 +6,10 @@ kinds exist. A *chain* produces states one after the other, each from the one be
 that is driven by the finished image). Everything else is *pointwise in time*: it maps a block of states to a
 block of results, with at most `halo` states of history, so it can be computed while sampling, from a store,
 resumed anywhere, and give the same bits.
+
+What a network shows while it is asked (an activation, a predicted image) is an *output* of the chain: a stage that
+takes outputs has them either from the steps that are taken anyway, or from replayed ones that start at states that
+are known. Which of the two is the planner's choice and makes no difference to a single bit.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,6 +20,12 @@ import xarray as xr
 
 from flowprofile.cases import Case
 from flowprofile.flow.fingerprint import key
+from flowprofile.flow.kin import Kin
+
+View = Literal["block", "final", "labels", "twin"]
+Scope = Literal["all", "clean", "changed"]
+Outputs = Mapping[str, xr.DataArray]
+"""Outputs by name, dims (case, time, ...); each at the states it was asked for."""
 
 
 @dataclass(frozen=True)
@@ -24,28 +34,53 @@ class Need:
 
     stage: str
     """Name of the stage that produces it."""
-    view: Literal["block", "final"] = "block"
-    """Its results at the same steps, or its last state only (then the stage waits until that is known)."""
+    view: View = "block"
+    """Its results at the same steps; its last state only (then the stage waits until that is known); those of every
+    label of the same seed (then it waits for all of them); or those of the same sample with nothing done to it."""
     halo: int = 0
     """How many earlier states, in the order of generation, a result needs beside its own."""
+    kept: bool = False
+    """Whether `halo` counts the states that stage is asked for instead of all states of the chain."""
 
 
-class Advance(Protocol):
+@dataclass(frozen=True)
+class Given:
+    """What a batch's steps may read besides its own states."""
+
+    final: xr.Dataset | None = None
+    """The last state of the chain named by a need with that view, dims (case, ...)."""
+    sources: Mapping[tuple[Case, int], xr.Dataset] = field(default_factory=dict)
+    """Results of other cases: by the case that reads and the number of the source, dims (time, ...)."""
+
+
+class Walker(Protocol):
     """Moves a batch of cases along a chain."""
 
-    def __call__(
+    def advance(
         self,
         cases: tuple[Case, ...],
         start: xr.Dataset | None,
         times: tuple[int, ...],
-        final: xr.Dataset | None,
+        given: Given,
+        asked: Mapping[str, frozenset[int]],
         /,
-    ) -> xr.Dataset:
-        """The states at ``times`` (consecutive on the chain's grid), dims (case, time, ...).
+    ) -> tuple[xr.Dataset, Outputs]:
+        """The states at ``times`` (consecutive on the chain's grid), dims (case, time, ...), and outputs.
 
         ``start`` holds the state just before them, or is None when ``times`` begins with the noise itself.
-        ``final`` is the last state of the chain named by the need with that view, if there is one.
+        ``asked`` says at which states which outputs are wanted.
         """
+
+    def replay(
+        self,
+        cases: tuple[Case, ...],
+        before: xr.Dataset,
+        times: tuple[int, ...],
+        given: Given,
+        asked: Mapping[str, frozenset[int]],
+        /,
+    ) -> Outputs:
+        """Only the outputs of the steps into ``times``; ``before`` holds the state before each of them."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +89,12 @@ class Chain:
 
     grid: tuple[int, ...]
     """Every state it passes, in order of generation (descending t); the first is noise and costs nothing."""
-    open: Callable[[], Advance] = field(compare=False)
+    open: Callable[[], Walker] = field(compare=False)
     """Loads what it takes (a model), once per process; called only if a step must really be computed."""
     forwards_per_step: int = 1
     """Network evaluations of one case for one step; 0 for a closed form."""
+    kin: Callable[[Case], Kin | None] = field(default=lambda case: None, compare=False)
+    """What a case's states have to do with another case's; None for nothing."""
 
 
 @dataclass(frozen=True)
@@ -80,16 +117,25 @@ class Stage:
     promise: Callable[[tuple[int, ...]], xr.Dataset] = field(compare=False)
     """The empty dataset, without case axes, that its results at given states will look like."""
     compute: Callable[..., xr.Dataset] | None = field(default=None, compare=False)
-    """Blocks (and final states) in the order of `needs` to a block; None for a chain."""
+    """Blocks (and final states) in the order of `needs` to a block; None for a chain. A stage that reads every
+    label gets them all in one block, and as ``cases=`` those it is to answer for."""
     chain: Chain | None = field(default=None, compare=False)
     stored: bool = True
     """Whether its results are kept; otherwise they exist in flight only."""
     outputs: frozenset[str] = frozenset()
-    """Variables it takes from a chain that exist only while the chain is being computed (network outputs)."""
+    """What it takes from its chain that exists only while the network is asked."""
+    asks: int = 0
+    """Network evaluations of its own for one case at one state; then `compute` also gets what was `Given`."""
+    scope: Scope = "all"
+    """Whether it is made of every case, of clean ones, or of those with an intervention."""
     source: str = ""
     """Digest of the source code behind it, for stages that are not ours."""
     attrs: Mapping[str, Any] = field(default_factory=dict, compare=False)
     """What a reader of the data should be told: units, meaning, window, range."""
+
+    def applies(self, case: Case) -> bool:
+        """Whether it is made of this case."""
+        return self.scope == "all" or (self.scope == "clean") == case.clean
 
 
 def recipe(stage: Stage, upstream: Mapping[str, str], base: Mapping[str, Any]) -> str:
@@ -99,7 +145,11 @@ def recipe(stage: Stage, upstream: Mapping[str, str], base: Mapping[str, Any]) -
             "kind": stage.kind,
             "version": stage.version,
             "params": stage.params,
-            "needs": [[need.view, need.halo, upstream[need.stage]] for need in stage.needs],
+            "needs": [_read(need, upstream[need.stage]) for need in stage.needs],
             "base": base if stage.chain is not None else None,
         }
     )
+
+
+def _read(need: Need, upstream: str) -> list[Any]:
+    return [need.view, need.halo, upstream, *(["kept"] if need.kept else [])]

@@ -59,14 +59,26 @@ def fitting(sweep: Sweep, batch: int) -> Tile:
     return min(shapes, key=lambda tile: (batches(tile), -tile.seeds))
 
 
-def tiled(sweep: Sweep, order: Order, tile: Tile) -> Iterator[tuple[Case, ...]]:
-    """The sweep's cases, tile by tile in order of position."""
-    labels = _blocks(sweep.labels, order.labels, tile.labels)
-    seeds = _blocks(sweep.seeds, order.seeds, tile.seeds)
-    for intervention in sweep.interventions:
-        for label_block in labels:
-            for seed_block in seeds:
-                yield tuple(Case(seed, label, intervention) for label in label_block for seed in seed_block)
+def households(sweep: Sweep, order: Order, tile: Tile, *, linked: bool) -> Iterator[list[tuple[Case, ...]]]:
+    """The sweep's cases in groups that may read each other's results, each as *atoms* that share their files.
+
+    An atom is one label of one intervention and the seeds of one tile. A group is a tile's atoms, or everything
+    with a tile's seeds where labels are `linked` or something is done to the model.
+    """
+    blocks = _blocks(sweep.seeds, order.seeds, tile.seeds)
+    if linked or len(sweep.interventions) > 1:
+        for seeds in blocks:
+            names = sorted(sweep.interventions, key=order.interventions.index)
+            yield [
+                tuple(Case(seed, label, name) for seed in seeds)
+                for name in names
+                for label in sorted(sweep.labels_of(name), key=order.labels.index)
+            ]
+        return
+    for labels in _blocks(sweep.labels, order.labels, tile.labels):
+        for seeds in blocks:
+            name = sweep.interventions[0]
+            yield [tuple(Case(seed, label, name) for seed in seeds) for label in labels]
 
 
 def _blocks(wanted: Iterable[int], axis: Sequence[int], size: int) -> list[list[int]]:

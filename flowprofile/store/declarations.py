@@ -11,6 +11,8 @@ from typing import Any
 
 import xarray as xr
 
+from flowprofile.axes import AXES
+from flowprofile.cases import Sweep
 from flowprofile.errors import StoreError
 from flowprofile.store.promise import verified
 
@@ -34,6 +36,9 @@ class RunDeclaration:
     """Provenance: resolved definition, model card, numerics class. Plain JSON values."""
     label_coords: Mapping[str, Mapping[int, Any]] = field(default_factory=dict)
     """Coordinate name to its value for every label of the sweep, for instance ``{"smile": {6: True}}``."""
+    intervention_coords: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Coordinate name to its value (str, int or float) for every intervention of the sweep; the clean run may be
+    left out, it has ``""`` or -1."""
 
     def __post_init__(self) -> None:
         _named(self.name, "run")
@@ -42,6 +47,13 @@ class RunDeclaration:
             raise StoreError(
                 f"The run's tile is {self.tile!r}.", remedy="give at least one label and one seed"
             )
+        for name in self.intervention_coords:
+            if name in AXES or name in self.label_coords:
+                raise StoreError(
+                    f"The intervention coordinate {name!r} has the name of an axis or of a label coordinate.",
+                    consequence="A node of the profile could hold only one of them.",
+                    remedy=f"call it {'intervention_' + name!r}",
+                )
 
     @property
     def folder(self) -> str:
@@ -62,7 +74,12 @@ class StageDeclaration:
     capacity: int
     """Length of the full time grid: how far the time axis may ever grow."""
     attrs: Mapping[str, Any] = field(default_factory=dict)
-    """Version, params, needs, source digest, units. Plain JSON values."""
+    """Version, params, needs, source digest, units. Plain JSON values.
+
+    ``{"join": {"axis": "pixel", "of": digest}}`` shows the stages of one group and digest as one; see `joined`.
+    """
+    cases: Sweep | None = None
+    """The cases it is asked for, some of the sweep's; None for all of them."""
 
     def __post_init__(self) -> None:
         for part in self.group.split("/"):

@@ -14,6 +14,7 @@ import xarray as xr
 from flowprofile.axes import CASE_AXES, TIME
 from flowprofile.cases import Sweep
 from flowprofile.errors import StoreError
+from flowprofile.store.beside import beside_interventions
 from flowprofile.store.declarations import RunDeclaration, StageDeclaration
 from flowprofile.store.layout import StoreLayout, form
 from flowprofile.store.record import (
@@ -49,6 +50,7 @@ def grown(
     new = RunRecord(
         run.name, run.key, old.tile if old else run.tile, plain(dict(run.attrs)), interventions, labels, seeds,
         _label_coords(old, run, labels), tuple(run.label_coords), dict(old.stages) if old else {},
+        beside_interventions(old, run, interventions),
     )  # fmt: skip
     for stage in stages:
         new = replace(new, stages={**new.stages, stage.folder: _stage(new, stage, sweep, layout=layout)})
@@ -102,12 +104,12 @@ def _stage(run: RunRecord, stage: StageDeclaration, sweep: Sweep, *, layout: Sto
             remedy="declare the length of the full time grid as its capacity",
         )
     newest = max((other.order for other in run.stages.values() if other.group == stage.group), default=-1)
-    request = _request(run, sweep, time, wanted)
+    requests = _requests(run, stage, sweep, time=time, wanted=wanted)
     if old is None:
         return StageRecord(
             stage.group, stage.key, newest + 1, stage.capacity, plain(dict(stage.attrs)),
             plain(dict(stage.promise.attrs)), time, _coords(stage.promise, None, time, wanted),
-            _variables(run, stage, layout=layout), (request,),
+            _variables(run, stage, layout=layout), requests,
         )  # fmt: skip
     _same_stage(run, old, stage, layout=layout)
     return replace(
@@ -115,9 +117,10 @@ def _stage(run: RunRecord, stage: StageDeclaration, sweep: Sweep, *, layout: Sto
         order=old.order if old.order == newest else newest + 1,
         time=time,
         coords=_coords(stage.promise, old, time, wanted),
-        requests=old.requests
-        if any(_within(request, known) for known in old.requests)
-        else (*old.requests, request),
+        requests=(
+            *old.requests,
+            *(new for new in requests if not any(_within(new, known) for known in old.requests)),
+        ),
     )
 
 
@@ -211,6 +214,26 @@ def _changed(name: str, stored: object, wanted: object) -> StoreError:
         consequence="One key would stand for two different things.",
         remedy="what decides a coordinate belongs in the stage's key",
     )
+
+
+def _requests(
+    run: RunRecord,
+    stage: StageDeclaration,
+    sweep: Sweep,
+    *,
+    time: tuple[int, ...] | None,
+    wanted: tuple[int, ...] | None,
+) -> tuple[Request, ...]:
+    """What a stage is asked for, as boxes of positions."""
+    asked = stage.cases or sweep
+    for axis, values in zip(CASE_AXES, (asked.interventions, asked.labels, asked.seeds), strict=True):
+        strange = [value for value in values if value not in set(run.axis(axis))]
+        if strange:
+            raise StoreError(
+                f"The stage {stage.folder!r} is asked for the {axis} {strange[0]!r}, which the run does not have.",
+                remedy="ask the run for it first",
+            )
+    return tuple(_request(run, box, time, wanted) for box in asked.boxes())
 
 
 def _request(

@@ -115,7 +115,7 @@ class Form:
 
     dtype: str
     chunk: tuple[int, ...]
-    """Shape of one object."""
+    """Shape of one object; the first axis behind time may be longer than the array's, up to whole inner chunks."""
     inner: tuple[int, ...] | None
     """Shape of one inner chunk of a shard, None where an object is one chunk."""
     codec: Codec
@@ -163,8 +163,12 @@ def form(layout: StoreLayout, *, dtype: str, tail: tuple[int, ...], capacity: in
     target = size(layout.chunk)
     inner_times = min(capacity, max(1, target // step))
     shard_times = _balanced(capacity, inner_times, max(1, size(layout.shard) // step))
-    inner_tail = tail if step <= 2 * target or not tail else (_divisor(tail[0], step, target), *tail[1:])
-    return Form(dtype, (1, 1, 1, shard_times, *tail), (1, 1, 1, inner_times, *inner_tail), layout.codec)
+    if step <= 2 * target or not tail:
+        return Form(dtype, (1, 1, 1, shard_times, *tail), (1, 1, 1, inner_times, *tail), layout.codec)
+    rows = _rows(tail[0], step, target)
+    padded = math.ceil(tail[0] / rows) * rows
+    shard, inner = (1, 1, 1, shard_times, padded, *tail[1:]), (1, 1, 1, inner_times, rows, *tail[1:])
+    return Form(dtype, shard, inner, layout.codec)
 
 
 def _balanced(capacity: int, inner: int, most: int) -> int:
@@ -173,8 +177,11 @@ def _balanced(capacity: int, inner: int, most: int) -> int:
     return math.ceil(capacity / shards / inner) * inner
 
 
-def _divisor(length: int, step: int, target: int) -> int:
-    """The largest divisor of the first tail axis that keeps an inner chunk of one step near the target."""
-    return max(
-        n for n in range(1, length + 1) if length % n == 0 and (n == 1 or step // length * n <= target)
-    )
+def _rows(length: int, step: int, target: int) -> int:
+    """How many places of the first tail axis an inner chunk of one step has.
+
+    At most the target and at least half of it, a divisor if there is one; otherwise (a mask may have 67 pixels) the
+    number that leaves the least of the last chunk empty.
+    """
+    most = max(1, target // (step // length))
+    return min(range(math.ceil(most / 2), most + 1), key=lambda n: (math.ceil(length / n) * n, -n))

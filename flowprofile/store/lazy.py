@@ -30,6 +30,12 @@ BLOCKS = 10_000
 """At most about this many dask blocks per array."""
 _BLOCK = 16 * 2**20
 _REMEMBERED = 4096
+STATUS = "status"
+STATUS_ATTRS = {
+    "long_name": "what became of a cell",
+    "flag_values": [0, 1, 2],
+    "flag_meanings": "not_requested missing present",
+}
 
 
 @dataclass(frozen=True)
@@ -59,16 +65,21 @@ class StoredArray(BackendArray):
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
         support = indexing.IndexingSupport.OUTER
-        return indexing.explicit_indexing_adapter(key, self.shape, support, self._get)
+        return indexing.explicit_indexing_adapter(key, self.shape, support, self.get)
 
-    def _get(self, key: tuple[Any, ...]) -> npt.NDArray[Any]:
-        wanted = [axis[_as_array(k, len(axis))] for axis, k in zip(self.view.axes, key, strict=False)]
+    def get(self, key: tuple[Any, ...]) -> npt.NDArray[Any]:
+        """The cells at a key of numbers, slices and positions per axis, each on its own."""
+        wanted = [axis[as_array(k, len(axis))] for axis, k in zip(self.view.axes, key, strict=False)]
         wanted = wanted[: self.leading] + ([np.zeros(1, np.int64)] if self.leading == 3 else [])
         if self.missing == "raise":
             _refuse_missing(self.ledger, wanted)
-        out = _read(self.ledger, self.name, self.variable, wanted)
-        for axis in range(self.leading, len(key)):
-            out = out[(slice(None),) * axis + (_tail_key(key[axis]),)]
+        tail = list(map(_tail_key, key[self.leading :]))
+        rows = None
+        if tail:
+            rows, tail[0] = _rows(tail[0], self.variable.tail[0])
+        out = _read(self.ledger, self.name, self.variable, wanted, rows)
+        for axis, part in enumerate(tail, self.leading):
+            out = out[(slice(None),) * axis + (part,)]
         scalars = tuple(0 if np.ndim(k) == 0 and not isinstance(k, slice) else slice(None) for k in key)
         return np.asarray(out[scalars])
 
@@ -83,17 +94,19 @@ class StatusArray(BackendArray):
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
         support = indexing.IndexingSupport.OUTER
-        return indexing.explicit_indexing_adapter(key, self.shape, support, self._get)
+        return indexing.explicit_indexing_adapter(key, self.shape, support, self.get)
 
-    def _get(self, key: tuple[Any, ...]) -> npt.NDArray[Any]:
-        wanted = [axis[_as_array(k, len(axis))] for axis, k in zip(self.view.axes, key, strict=True)]
+    def get(self, key: tuple[Any, ...]) -> npt.NDArray[Any]:
+        """The cells at a key of numbers, slices and positions per axis, each on its own."""
+        wanted = [axis[as_array(k, len(axis))] for axis, k in zip(self.view.axes, key, strict=True)]
         out = (requested(self.requests, wanted) | stored(self.ledger, wanted)).astype(np.int8)
         out += stored(self.ledger, wanted)
         scalars = tuple(0 if np.ndim(k) == 0 and not isinstance(k, slice) else slice(None) for k in key)
         return np.asarray(out[scalars])
 
 
-def _as_array(key: Any, length: int) -> Positions:
+def as_array(key: Any, length: int) -> Positions:
+    """A key along one axis as positions."""
     if isinstance(key, slice):
         return np.arange(*key.indices(length))
     return np.atleast_1d(np.asarray(key, np.int64))
@@ -103,17 +116,33 @@ def _tail_key(key: Any) -> Any:
     return slice(int(key), int(key) + 1) if np.ndim(key) == 0 and not isinstance(key, slice) else key
 
 
-def _read(ledger: Ledger, name: str, variable: Variable, wanted: Sequence[Positions]) -> npt.NDArray[Any]:
+def _rows(key: Any, length: int) -> tuple[Positions | None, Any]:
+    """What to read along the first axis behind time (None: all), and the key to what was asked for in that."""
+    asked = as_array(key, length)
+    rows = np.unique(asked)
+    back = slice(None) if np.array_equal(rows, asked) else np.searchsorted(rows, asked)
+    return (None if len(rows) == length else rows), back
+
+
+def _read(
+    ledger: Ledger, name: str, variable: Variable, wanted: Sequence[Positions], rows: Positions | None
+) -> npt.NDArray[Any]:
     """As `reading.read`, with holes where a position is -1."""
     if all((axis >= 0).all() for axis in wanted):
-        return read(ledger, name, variable, Box(*wanted))
+        return read(ledger, name, variable, _box(wanted, rows))
     known = [np.flatnonzero(axis >= 0) for axis in wanted]
     leading = 4 if variable.timed else 3
-    shape = (*(len(axis) for axis in wanted[:leading]), *variable.tail)
+    stored_only = [axis[k] for axis, k in zip(wanted, known, strict=True)]
+    part = read(ledger, name, variable, _box(stored_only, rows))
+    shape = (*(len(axis) for axis in wanted[:leading]), *part.shape[leading:])
     out = np.full(shape, variable.form.fill, variable.form.dtype)
-    part = read(ledger, name, variable, Box(*(axis[k] for axis, k in zip(wanted, known, strict=True))))
     out[np.ix_(*known[:leading])] = part
     return out
+
+
+def _box(wanted: Sequence[Positions], rows: Positions | None) -> Box:
+    interventions, labels, seeds, times = wanted
+    return Box(interventions, labels, seeds, times, rows)
 
 
 def requested(requests: Sequence[Request], wanted: Sequence[Positions]) -> npt.NDArray[np.bool_]:
@@ -171,7 +200,7 @@ _LAZY: OrderedDict[str, xr.Variable] = OrderedDict()
 
 
 def variable_of(
-    array: StoredArray | StatusArray,
+    array: BackendArray,
     dims: Sequence[str],
     attrs: Mapping[str, Any],
     *,

@@ -7,8 +7,8 @@ since it was looked up; then the ledger is read again before anything is called 
 """
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
@@ -34,6 +34,8 @@ class Box:
     seeds: Positions
     times: Positions
     """Ignored by a variable without time."""
+    rows: Positions | None = None
+    """Positions along the first axis behind time, increasing; None for all."""
 
 
 def read(ledger: Ledger, name: str, variable: Variable, box: Box) -> npt.NDArray[Any]:
@@ -45,13 +47,27 @@ def read(ledger: Ledger, name: str, variable: Variable, box: Box) -> npt.NDArray
         ``(intervention, label, seed, [time,] ...)`` in the order of the positions.
     """
     times = box.times if variable.timed else np.zeros(1, np.int64)
-    lengths = (len(box.interventions), len(box.labels), len(box.seeds), len(times))
-    out = np.full((*lengths, *variable.tail), variable.form.fill, variable.form.dtype)
+    wanted = _Cells(box.seeds, times, box.rows)
+    lengths = (len(box.interventions), len(box.labels), *wanted.shape(variable))
+    out = np.full(lengths, variable.form.fill, variable.form.dtype)
     if out.size:
         for i, intervention in enumerate(box.interventions.tolist()):
             for j, label in enumerate(box.labels.tolist()):
-                _read_label(ledger, name, variable, (intervention, label), box.seeds, times, out[i, j])
+                _read_label(ledger, name, variable, (intervention, label), wanted, out[i, j])
     return out if variable.timed else out[:, :, :, 0]
+
+
+@dataclass(frozen=True, slots=True)
+class _Cells:
+    """What is wanted of one label and intervention, or, counted from its start, of one object."""
+
+    seeds: Positions
+    times: Positions
+    rows: Positions | None
+
+    def shape(self, variable: Variable) -> tuple[int, ...]:
+        tail = variable.tail if self.rows is None else (len(self.rows), *variable.tail[1:])
+        return len(self.seeds), len(self.times), *tail
 
 
 def _read_label(
@@ -59,18 +75,17 @@ def _read_label(
     name: str,
     variable: Variable,
     at: tuple[int, int],
-    seeds: Positions,
-    times: Positions,
+    wanted: _Cells,
     out: npt.NDArray[Any],
 ) -> None:
+    seeds, times = wanted.seeds, wanted.times
     for extent in _objects(name, variable, at, seeds, times):
         if not len(ledger.overlapping(*at, extent.seeds, extent.times)):
             continue
-        rows = np.flatnonzero((seeds >= extent.seeds[0]) & (seeds < extent.seeds[1]))
+        lines = np.flatnonzero((seeds >= extent.seeds[0]) & (seeds < extent.seeds[1]))
         columns = np.flatnonzero((times >= extent.times[0]) & (times < extent.times[1]))
-        out[np.ix_(rows, columns)] = _part(
-            ledger, variable, extent, seeds[rows] - extent.seeds[0], times[columns] - extent.times[0]
-        )
+        inside = _Cells(seeds[lines] - extent.seeds[0], times[columns] - extent.times[0], wanted.rows)
+        out[np.ix_(lines, columns)] = _part(ledger, variable, extent, inside)
 
 
 def _objects(
@@ -87,20 +102,18 @@ def _objects(
     ]
 
 
-def _part(
-    ledger: Ledger, variable: Variable, extent: Extent, seeds: Positions, times: Positions
-) -> npt.NDArray[Any]:
+def _part(ledger: Ledger, variable: Variable, extent: Extent, wanted: _Cells) -> npt.NDArray[Any]:
     """``(seed, time, ...)`` cells of one object; tries again where a writer may have been faster."""
     for attempt in range(_ATTEMPTS):
         try:
-            return _attempt(ledger, variable, extent, seeds, times)
+            return _attempt(ledger, variable, extent, wanted)
         except IntegrityError:
             before = _state(ledger, extent)
             ledger.reload()
             if attempt and _state(ledger, extent) == before:
                 raise
             time.sleep(0.01 * attempt)
-    return _attempt(ledger, variable, extent, seeds, times)
+    return _attempt(ledger, variable, extent, wanted)
 
 
 def _state(ledger: Ledger, extent: Extent) -> object:
@@ -113,19 +126,17 @@ def _state(ledger: Ledger, extent: Extent) -> object:
         return str(error)
 
 
-def _attempt(
-    ledger: Ledger, variable: Variable, extent: Extent, seeds: Positions, times: Positions
-) -> npt.NDArray[Any]:
+def _attempt(ledger: Ledger, variable: Variable, extent: Extent, wanted: _Cells) -> npt.NDArray[Any]:
     rows = ledger.overlapping(extent.intervention, extent.label, extent.seeds, extent.times)
     receipts = ledger.receipts(extent.intervention, extent.label, rows)
-    cells = np.full((len(seeds), len(times), *variable.tail), variable.form.fill, variable.form.dtype)
-    covered = _covered(rows, extent, seeds, times)
+    cells = np.full(wanted.shape(variable), variable.form.fill, variable.form.dtype)
+    covered = _covered(rows, extent, wanted.seeds, wanted.times)
     if not covered.any() or not receipts:
         return cells
     seals = ledger.seals(extent.key, receipts)
-    fetched = _fetch_any(ledger, variable, extent, seals, times[covered.any(0)])
-    for (first, position), values in fetched.items():
-        _place(variable, cells, values, (first, position), seeds, times)
+    present = replace(wanted, times=wanted.times[covered.any(0)])
+    for (first, position), values in _fetch_any(ledger, variable, extent, seals, present).items():
+        _place(variable, cells, values, (first, position), wanted)
     if not covered.all():
         cells[~covered] = variable.form.fill
     return cells
@@ -140,37 +151,34 @@ def _covered(rows: Rows, extent: Extent, seeds: Positions, times: Positions) -> 
 
 
 def _fetch_any(
-    ledger: Ledger, variable: Variable, extent: Extent, seals: Sequence[Seal], times: Positions
+    ledger: Ledger, variable: Variable, extent: Extent, seals: Sequence[Seal], wanted: _Cells
 ) -> dict[tuple[int, int], npt.NDArray[Any]]:
     for seal in seals:
-        fetched = _fetch(ledger, variable, extent, seal, times)
+        fetched = _fetch(ledger, variable, extent, seal, wanted)
         if fetched is not None:
             return fetched
     for seal in ledger.intended(extent.key):
-        fetched = _fetch(ledger, variable, extent, seal, times)
+        fetched = _fetch(ledger, variable, extent, seal, wanted)
         if fetched is not None:
             return fetched
     raise damaged(ledger, extent.key, ledger.place.read(f"{ROOT}/{ledger.run}/{ledger.group}/{extent.key}"))
 
 
 def _fetch(
-    ledger: Ledger, variable: Variable, extent: Extent, seal: Seal, times: Positions
+    ledger: Ledger, variable: Variable, extent: Extent, seal: Seal, wanted: _Cells
 ) -> dict[tuple[int, int], npt.NDArray[Any]] | None:
-    """The inner chunks that hold some times, by (first time, position); None where the bytes are not the sealed."""
+    """The inner chunks that hold some cells, by (first time, position); None where the bytes are not the sealed."""
     key = f"{ROOT}/{ledger.run}/{ledger.group}/{extent.key}"
-    steps = np.unique(times // variable.form.inner_times).tolist() if variable.timed else [0]
-    wanted: dict[int, Inner] = {}
-    for step in steps:
-        first = extent.times[0] + step * (variable.form.inner_times if variable.timed else 1)
-        for position in inners_at(variable, extent, (first, first + 1)):
-            entry = seal.inner[position] if position < len(seal.inner) else None
-            if entry is None:
-                return None
-            wanted[position] = entry
+    entries: dict[int, Inner] = {}
+    for position in _positions(variable, extent, wanted):
+        entry = seal.inner[position] if position < len(seal.inner) else None
+        if entry is None:
+            return None
+        entries[position] = entry
     if ledger.place.size(key) != seal.size:
         return None
     found = {}
-    for run in _contiguous(wanted):
+    for run in _contiguous(entries):
         data = ledger.place.read(key, run[0][1][0], run[-1][1][0] + run[-1][1][1])
         for position, entry in run:
             part = memoryview(data or b"")[entry[0] - run[0][1][0] :][: entry[1]]
@@ -178,6 +186,19 @@ def _fetch(
                 return None
             found[_first_time(variable, position), position] = decode_inner(variable.form, part)
     return found
+
+
+def _positions(variable: Variable, extent: Extent, wanted: _Cells) -> Iterator[int]:
+    """Which inner chunks of an object hold any wanted cell."""
+    form = variable.form
+    steps = np.unique(wanted.times // form.inner_times).tolist() if variable.timed else [0]
+    parts = None
+    if wanted.rows is not None and form.inner is not None:
+        parts = np.unique(wanted.rows // form.inner[4]).tolist()
+    for step in steps:
+        first = extent.times[0] + step * (form.inner_times if variable.timed else 1)
+        inside = inners_at(variable, extent, (first, first + 1))
+        yield from inside if parts is None else (inside[part] for part in parts)
 
 
 def _first_time(variable: Variable, position: int) -> int:
@@ -204,20 +225,21 @@ def _place(
     cells: npt.NDArray[Any],
     values: npt.NDArray[Any],
     at: tuple[int, int],
-    seeds: Positions,
-    times: Positions,
+    wanted: _Cells,
 ) -> None:
     """Copy one inner chunk's cells to where they were asked for."""
     first, position = at
-    body = values[0, 0]  # (seed, time, tail...) or (seed, tail...)
-    if not variable.timed:
-        cells[:, 0] = body[seeds]
-        return
-    columns = np.flatnonzero((times >= first) & (times < first + body.shape[1]))
-    if body.shape[2:] == variable.tail:
-        cells[:, columns] = body[np.ix_(seeds, times[columns] - first)]
+    body = values[0, 0] if variable.timed else values[0, 0][:, None]  # (seed, time, tail...)
+    columns = np.flatnonzero((wanted.times >= first) & (wanted.times < first + body.shape[1]))
+    moments = wanted.times[columns] - first
+    if not variable.tail or (wanted.rows is None and body.shape[2:] == variable.tail):
+        cells[:, columns] = body[np.ix_(wanted.seeds, moments)]
         return
     length = body.shape[2]
-    parts = variable.tail[0] // length
-    start = position % parts * length
-    cells[:, columns, start : start + length] = body[np.ix_(seeds, times[columns] - first)]
+    start = position % (variable.form.chunk[4] // length) * length if variable.timed else 0
+    if wanted.rows is None:
+        held = body[:, :, : variable.tail[0] - start]
+        cells[:, columns, start : start + length] = held[np.ix_(wanted.seeds, moments)]
+        return
+    here = slice(*np.searchsorted(wanted.rows, (start, start + length)).tolist())
+    cells[:, columns, here] = body[np.ix_(wanted.seeds, moments, wanted.rows[here] - start)]

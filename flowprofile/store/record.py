@@ -49,6 +49,11 @@ class Variable:
     def timed(self) -> bool:
         return TIME in self.dims
 
+    @property
+    def padded(self) -> bool:
+        """Whether an object has room for more than the array has along the first axis behind time."""
+        return self.form.chunk[len(self.form.chunk) - len(self.tail) :] != self.tail
+
 
 @dataclass(frozen=True)
 class Request:
@@ -104,6 +109,7 @@ class RunRecord:
     label_order: tuple[str, ...]
     """Names of the label coordinates, most significant bit first."""
     stages: Mapping[str, StageRecord]
+    intervention_coords: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -125,9 +131,17 @@ class Record:
 
     runs: Mapping[str, RunRecord] = field(default_factory=dict)
 
+    def value(self) -> dict[str, Any]:
+        """The record as a JSON value; what a run without interventions does not have is left out."""
+        value = asdict(self)
+        for run in value["runs"].values():
+            if not run["intervention_coords"]:
+                del run["intervention_coords"]
+        return value
+
     def text(self) -> str:
         """Canonical JSON."""
-        return canonical(asdict(self))
+        return canonical(self.value())
 
 
 def canonical(value: Any) -> str:
@@ -159,6 +173,7 @@ def _run(value: Mapping[str, Any]) -> RunRecord:
         tuple(value["labels"]), tuple(value["seeds"]),
         {name: tuple(values) for name, values in value["label_coords"].items()}, tuple(value["label_order"]),
         {name: _stage(stage) for name, stage in value["stages"].items()},
+        {name: tuple(values) for name, values in value.get("intervention_coords", {}).items()},
     )  # fmt: skip
 
 

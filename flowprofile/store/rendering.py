@@ -121,12 +121,21 @@ class Rendered:
             )
         for key, per_label in run.label_coords.items():
             self._coordinate(
-                f"{name}/{key}", label_array(per_label), (LABEL,), chunk=(AXIS_CHUNK[LABEL],), attrs={}
+                f"{name}/{key}", axis_array(per_label), (LABEL,), chunk=(AXIS_CHUNK[LABEL],), attrs={}
+            )
+        for key, per_intervention in run.intervention_coords.items():
+            self._coordinate(
+                f"{name}/{key}",
+                axis_array(per_intervention),
+                (INTERVENTION,),
+                chunk=(AXIS_CHUNK[INTERVENTION],),
+                attrs={},
             )
         for folder, stage in run.stages.items():
             self._stage(name, folder, run, stage)
         attrs = {"flowprofile": {"name": run.name, "key": run.key, "tile": list(run.tile)}, **run.attrs}
-        self.documents[name] = group(_with_coordinates(attrs, run.label_coords))
+        named = [*run.label_coords, *run.intervention_coords]
+        self.documents[name] = group(_with_coordinates(attrs, named))
 
     def _stage(self, run_name: str, folder: str, run: RunRecord, stage: StageRecord) -> None:
         path = f"{run_name}/{folder}"
@@ -183,13 +192,13 @@ class Rendered:
         self.prefixes[key] = prefix
 
 
-def label_array(values: Sequence[Any]) -> npt.NDArray[Any]:
-    """A per-label coordinate as an array: bool, int64, float64 or strings."""
+def axis_array(values: Sequence[Any]) -> npt.NDArray[Any]:
+    """A coordinate of labels or interventions as an array: bool, int64, float64 or strings."""
     result = np.array(values)
     return result.astype(object) if result.dtype.kind in "OUT" else result
 
 
-def _with_coordinates(attrs: Mapping[str, Any], names: Mapping[str, Any] | Sequence[str]) -> dict[str, Any]:
+def _with_coordinates(attrs: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
     return {**attrs, "coordinates": " ".join(sorted(names))} if names else dict(attrs)
 
 

@@ -62,7 +62,7 @@ def layout_data(record: Record, rendered: Rendered) -> bytes:
     objects = {
         key: asdict(_object(data, rendered.prefixes.get(key))) for key, data in rendered.objects.items()
     }
-    return sealed_json({"schema": SCHEMA, "root": root, "record": asdict(record), "objects": objects})
+    return sealed_json({"schema": SCHEMA, "root": root, "record": record.value(), "objects": objects})
 
 
 def _object(data: bytes, prefix: int | None) -> Object:

@@ -14,18 +14,21 @@ import xarray as xr
 
 from flowprofile.axes import CASE_AXES, INTERVENTION, LABEL, STORED_AXES, TIME
 from flowprofile.errors import StoreError, nearest
-from flowprofile.store.lazy import Missing, StatusArray, StoredArray, variable_of, view_of
+from flowprofile.store.joined import common, join_axis, joined, params_of, sets
+from flowprofile.store.lazy import (
+    STATUS,
+    STATUS_ATTRS,
+    Missing,
+    StatusArray,
+    StoredArray,
+    variable_of,
+    view_of,
+)
 from flowprofile.store.ledger import Ledger
 from flowprofile.store.places import Place
 from flowprofile.store.record import Record, RunRecord, StageRecord
-from flowprofile.store.rendering import coordinate_of, label_array
+from flowprofile.store.rendering import axis_array, coordinate_of
 
-STATUS = "status"
-STATUS_ATTRS = {
-    "long_name": "what became of a cell",
-    "flag_values": [0, 1, 2],
-    "flag_meanings": "not_requested missing present",
-}
 NULL = ".null"
 
 
@@ -71,14 +74,40 @@ class Opener:
             axis: (axis, np.array(run.axis(axis), object if axis == INTERVENTION else np.int64)[at])
             for axis, at in zip(CASE_AXES, order, strict=True)
         }
-        labels = _label_coords(run, order[1])
+        beside = _beside(run, order)
         link = {"flowprofile_url": self.place.url, "flowprofile_run": folder}
         order_attr = {"label_attributes": list(run.label_order)} if run.label_order else {}
-        yield "", xr.Dataset(coords={**coords, **labels}, attrs={**run.attrs, **order_attr, **link})
-        for name, stage_folder in _plain_names(run).items():
-            yield name, self._stage(folder, stage_folder, order)
+        yield "", xr.Dataset(coords={**coords, **beside}, attrs={**run.attrs, **order_attr, **link})
+        for name, members in _plain_names(run).items():
+            # xarray inherits indexes only, so what is known of labels and interventions is said at every node
+            if join_axis(run.stages[members[0]]) is None:
+                yield name, self._stage(folder, members[0], order, beside)
+            else:
+                yield name, self._joined(folder, members, order, beside)
 
-    def _stage(self, run_folder: str, folder: str, order: Sequence[npt.NDArray[np.int64]]) -> xr.Dataset:
+    def _joined(
+        self,
+        run_folder: str,
+        folders: Sequence[str],
+        order: Sequence[npt.NDArray[np.int64]],
+        beside: Mapping[str, Any],
+    ) -> xr.Dataset:
+        stages = [self.record.runs[run_folder].stages[folder] for folder in folders]
+        ledgers = [Ledger(self.place, run_folder, folder) for folder in folders]
+        base = self._base(run_folder, "+".join(folders))
+        return joined(ledgers, stages, order, base=base, missing=self.missing, beside=beside)
+
+    def _base(self, run_folder: str, folder: str) -> str:
+        """Names what is read, for task graphs."""
+        return f"{self.place.url} {self.version} {run_folder}/{folder} {self.missing}"
+
+    def _stage(
+        self,
+        run_folder: str,
+        folder: str,
+        order: Sequence[npt.NDArray[np.int64]],
+        beside: Mapping[str, Any],
+    ) -> xr.Dataset:
         run = self.record.runs[run_folder]
         stage = run.stages[folder]
         times = None if stage.time is None else sorted(stage.time, reverse=True)
@@ -89,8 +118,7 @@ class Opener:
                 if key != STATUS:
                     data["null" if key == "value" else f"{key}_null"] = value
         attrs = {**stage.promise_attrs, **stage.attrs, "key": stage.key}
-        # xarray inherits indexes only, so label attributes are said at every node
-        return xr.Dataset(data, coords={**_coords(stage, times), **_label_coords(run, order[1])}, attrs=attrs)
+        return xr.Dataset(data, coords={**_coords(stage, times), **beside}, attrs=attrs)
 
     def _variables(
         self,
@@ -102,7 +130,7 @@ class Opener:
         stage = self.record.runs[run_folder].stages[folder]
         ledger = Ledger(self.place, run_folder, folder)
         view = view_of(stage, order, times)
-        base = f"{self.place.url} {self.version} {run_folder}/{folder} {self.missing}"
+        base = self._base(run_folder, folder)
         for key, variable in stage.variables.items():
             array = StoredArray(ledger, key, variable, view, missing=self.missing)
             name, form = f"{base} {key} {times}", variable.form
@@ -129,8 +157,14 @@ def _sorted(values: Sequence[Any], axis: str) -> npt.NDArray[np.int64]:
     return np.argsort(np.array(values, np.int64), kind="stable").astype(np.int64)
 
 
-def _label_coords(run: RunRecord, order: npt.NDArray[np.int64]) -> dict[str, Any]:
-    return {name: (LABEL, label_array(values)[order]) for name, values in run.label_coords.items()}
+def _beside(run: RunRecord, order: Sequence[npt.NDArray[np.int64]]) -> dict[str, Any]:
+    """The coordinates beside interventions and labels."""
+    known = {INTERVENTION: (run.intervention_coords, order[0]), LABEL: (run.label_coords, order[1])}
+    return {
+        name: (axis, axis_array(values)[at])
+        for axis, (coords, at) in known.items()
+        for name, values in coords.items()
+    }
 
 
 def _coords(stage: StageRecord, times: Sequence[int] | None) -> dict[str, Any]:
@@ -146,31 +180,38 @@ def _coords(stage: StageRecord, times: Sequence[int] | None) -> dict[str, Any]:
     return result
 
 
-def _plain_names(run: RunRecord) -> dict[str, str]:
-    """Name to folder: the latest of each group plainly, and all of them by what tells them apart."""
+def _plain_names(run: RunRecord) -> dict[str, tuple[str, ...]]:
+    """Name to the folders it shows: the latest of each group plainly, and all of them by what tells them apart."""
     groups: dict[str, list[str]] = {}
     for folder, stage in run.stages.items():
         if not _is_null(run, stage):
             groups.setdefault(stage.group, []).append(folder)
-    result = {}
+    result: dict[str, tuple[str, ...]] = {}
     for group, folders in sorted(groups.items()):
-        folders.sort(key=lambda folder: run.stages[folder].order, reverse=True)
-        result[group] = folders[0]
-        if len(folders) > 1:
-            stages = [run.stages[folder] for folder in folders]
-            result |= {f"{group}[{text}]": f for text, f in zip(_told_apart(stages), folders, strict=True)}
+        nodes = sorted(
+            sets(run, folders), key=lambda node: max(run.stages[f].order for f in node), reverse=True
+        )
+        result[group] = nodes[0]
+        if len(nodes) > 1:
+            stages = [[run.stages[folder] for folder in node] for node in nodes]
+            result |= {
+                f"{group}[{text}]": node for text, node in zip(_told_apart(stages), nodes, strict=True)
+            }
     return result
 
 
-def _told_apart(stages: Sequence[StageRecord]) -> list[str]:
-    params: list[Mapping[str, Any]] = [
-        {**(stage.attrs.get("sampler") or {}), **(stage.attrs.get("params") or {})} for stage in stages
-    ]
+def _told_apart(nodes: Sequence[Sequence[StageRecord]]) -> list[str]:
+    params = [common([_recipe(stage) for stage in stages]) for stages in nodes]
     names = sorted({name for each in params for name in each})
     differ = [n for n in names if len({json.dumps(each.get(n), sort_keys=True) for each in params}) > 1]
     texts = [",".join(f"{n}={_shown(each[n])}" for n in differ if each.get(n) is not None) for each in params]
     unique = [text if text and texts.count(text) == 1 else "" for text in texts]
-    return [text or f"key={stage.key[:10]}" for text, stage in zip(unique, stages, strict=True)]
+    return [text or f"key={stages[0].key[:10]}" for text, stages in zip(unique, nodes, strict=True)]
+
+
+def _recipe(stage: StageRecord) -> dict[str, Any]:
+    """What a stage was asked to be."""
+    return {**(stage.attrs.get("sampler") or {}), **params_of(stage)}
 
 
 def _shown(value: Any) -> str:

@@ -122,7 +122,9 @@ def _cells_shape(variable: Variable) -> tuple[int, int]:
 
 def _cells(variable: Variable, content: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
     """An object's content as ``(seed, time, ...)``, a view."""
-    return content.reshape(*_cells_shape(variable), *variable.tail)
+    held = variable.form.chunk[len(variable.form.chunk) - len(variable.tail) :]
+    cells = content.reshape(*_cells_shape(variable), *held)
+    return cells[:, :, : variable.tail[0]] if variable.tail else cells
 
 
 def _whole(
@@ -132,7 +134,7 @@ def _whole(
     inside = region.seeds[0] <= extent.seeds[0] and extent.seeds[1] <= region.seeds[1]
     if variable.timed:
         inside &= region.times[0] <= extent.times[0] and extent.times[1] <= region.times[1]
-    if not inside:
+    if not inside or variable.padded:
         return None
     part = values[window(extent.seeds, region.seeds)]
     part = part[:, window(extent.times, region.times)] if variable.timed else part

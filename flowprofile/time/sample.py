@@ -5,13 +5,11 @@ every call is padded to one canonical batch, and a case has the same bits alone,
 resumed. Noise is drawn on the host as a function of (seed, t), for the same reason.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from flowprofile.cases import Case
@@ -19,9 +17,7 @@ from flowprofile.errors import DefinitionError, NonFiniteError
 from flowprofile.time.noise import noise_batch
 from flowprofile.time.rules import Rule, ddpm, x0_from_eps
 from flowprofile.time.schedule import Schedule
-
-NoiseBatch = Callable[[Sequence[int], int, Sequence[int]], NDArray[np.float32]]
-"""Noise of several seeds at one t: (seeds, t, shape) -> array[case, *shape]."""
+from flowprofile.time.sources import NoiseBatch
 
 CANONICAL_BATCH: Final = 8
 """The batch every network call is padded to unless a run says otherwise."""

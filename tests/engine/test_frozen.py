@@ -94,6 +94,21 @@ GOLDEN_PLANS = {
         "final_psnr": (80000, 0, 320000),
         "final_psnr.null": (80000, 0, 320000),
     },
+    "ablation": {
+        "trajectory": (4080, 34000, 50135040),
+        "to_unablated": (4032, 0, 16128),
+        "change": (4032, 0, 32256),
+        "reference.sum.face": (680, 0, 21760),
+        "trajectory.null": (0, 0, 0),
+        "to_unablated.null": (4032, 0, 16128),
+        "change.null": (4032, 0, 32256),
+    },
+    "label-switch": {
+        "trajectory": (968, 44080, 11894784),
+        "to_original": (880, 0, 3520),
+        "trajectory.null": (0, 0, 0),
+        "to_original.null": (880, 0, 3520),
+    },
 }
 
 

@@ -1,0 +1,118 @@
+"""What a definition may say: a model, a sampler, cases, what is done to the model, and stages."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, ValidationError
+from pydantic_core import CoreSchema, core_schema
+
+from flowprofile.definitions.base import Labels, Seeds, Table
+from flowprofile.definitions.interventions import InterventionTable, shaped
+from flowprofile.definitions.text import Text, refusal
+from flowprofile.errors import nearest
+
+
+class NoiseFile(Table):
+    """First states from a file, and a seeded generator's draws after them."""
+
+    file: str = Field(description="a .npy file, float32 [seed channel y x], from the definition's folder")
+
+
+def _noise(value: object) -> object:
+    if isinstance(value, str) and value.endswith(".npy"):
+        return NoiseFile(file=value)
+    if isinstance(value, str) and value not in ("philox", "torch"):
+        raise ValueError(
+            f'there is no noise {value!r}: {nearest(value, ("philox", "torch"))}; a file is {{ file = "x_T.npy" }}'
+        )
+    return value
+
+
+class _AsWritten:
+    """Shown in the schema as the table it must be, and kept as it was written; `shaped` checks it with its place."""
+
+    @staticmethod
+    def __get_pydantic_core_schema__(_: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_wrap_validator_function(
+            lambda value, _: value,
+            handler.generate_schema(InterventionTable),
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                lambda value: value, return_schema=core_schema.any_schema()
+            ),
+        )
+
+
+class Sampler(Table):
+    """How noise becomes an image."""
+
+    rule: str = Field("ddpm", description="ddpm or ddim")
+    steps: int = Field(1000, ge=1, description="transitions; fewer than the schedule's T respaces them")
+    eta: float | None = Field(
+        None, ge=0, le=1, description="ddim only: 0 is deterministic, 1 as noisy as ddpm"
+    )
+    variance: Literal["posterior", "beta"] | None = Field(
+        None, description="ddpm only: posterior (default) or beta, the thesis' text"
+    )
+    guidance_scale: float = Field(
+        1.0, allow_inf_nan=False, description="g = 1 + w of classifier-free guidance; 1 is none"
+    )
+    noise: Annotated[Literal["philox", "torch"] | NoiseFile, BeforeValidator(_noise)] = Field(
+        "philox",
+        description="philox: a function of (seed, t); torch: one seeded generator per case, x_T first and then one"
+        ' draw per step; { file = "x_T.npy" }: x_T from a file, and the generator\'s draws after it',
+    )
+
+
+class Cases(Table):
+    """Which samples."""
+
+    seeds: Seeds = Field(description='half-open range "0:4", or a list')
+    labels: Labels = Field(description='numbers, quoted bit strings "0110", attribute names, or "all"')
+
+
+class Numerics(Table):
+    """What decides the last bits of a result, and is therefore fixed per run."""
+
+    batch: int = Field(
+        8, ge=1, le=4096, strict=True, description="canonical batch: every batch is padded to this size"
+    )
+
+
+class Pipeline(Table):
+    """What to compute: a model, a sampler, cases, and the stages in between.
+
+    The same values as in a file can be given from Python; ``model`` may then be a live denoiser.
+
+    >>> Pipeline(model="digits", cases={"seeds": "0:2", "labels": [3]}, stages={"trajectory": {}}).sampler.steps
+    1000
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+    description: str = ""
+    model: Any = Field(description="a shipped model, the path of a safetensors checkpoint")
+    sampler: Sampler = Sampler()
+    cases: Cases
+    numerics: Numerics = Numerics()
+    compat: Literal["thesis-2023"] | None = Field(
+        None, description="reproduce published code, defect for defect; see docs/compat.md"
+    )
+    interventions: dict[str, Annotated[Any, _AsWritten]] = Field(
+        default_factory=dict,
+        description="[interventions.TITLE] kind = ablate, switch, patch, steer or all; in Python also a part"
+        " (`Ablation`, `Switch`, `Patch`, `Steer`) or an `Intervention`",
+    )
+    stages: dict[str, dict[str, Any]] = Field(
+        description="[stages.NAME] use = KIND, needs = [...], and the kind's own parameters"
+    )
+
+
+def pipeline(table: Mapping[str, Any], text: Text) -> Pipeline:
+    """The table as a `Pipeline`; a wrong key or value is refused with its place."""
+    try:
+        found = Pipeline.model_validate(dict(table))
+    except ValidationError as error:
+        raise refusal(error, text, Pipeline) from None
+    for title, written in found.interventions.items():
+        shaped(title, written, text)
+    return found

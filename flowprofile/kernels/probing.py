@@ -1,0 +1,175 @@
+"""A denoiser that is watched and acted upon: one network call, its edits before, its probes within.
+
+Fused and replayed calls go through the same lines: a call has lanes, each a case on its way into a state, padded to
+the canonical batch. What is asked for is reduced inside the hooks, where the tensor is, and copied once.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flowprofile.cases import Case
+from flowprofile.conditioning.interventions import Difference, Intervention
+from flowprofile.kernels.acting import Acts, Lane, Results
+from flowprofile.models import reductions
+from flowprofile.models.card import ModelCard
+from flowprofile.models.denoiser import Denoiser
+from flowprofile.models.taps import Tap, tapping
+from flowprofile.objects.masks import resampled
+from flowprofile.objects.probes import (
+    Activation,
+    AttentionMap,
+    ChannelSum,
+    MaxChannel,
+    Pooled,
+    PredictedImage,
+    Probe,
+)
+from flowprofile.time.rules import x0_from_eps
+from flowprofile.time.sample import pad
+from flowprofile.time.schedule import Schedule
+
+Eps = Callable[[Tensor], Tensor]
+"""eps of x[row channel y x], everything else being fixed."""
+
+
+@dataclass
+class Watched:
+    """A denoiser with probes and interventions; called like any other."""
+
+    denoiser: Denoiser
+    probes: Mapping[str, Probe]
+    interventions: Mapping[str, Intervention]
+    schedule: Schedule
+    batch: int
+    masks: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Masks of ablations by name, bool[y x]."""
+    vectors: Mapping[tuple[str, Difference], Tensor] = field(default_factory=dict)
+    """Differences of group means by layer, [channel]."""
+    shown: dict[str, Tensor] = field(default_factory=dict)
+    """What the latest call showed, by probe, [lane ...]."""
+
+    @property
+    def card(self) -> ModelCard:
+        """What the model is."""
+        return self.denoiser.card
+
+    @contextmanager
+    def acting(self, lanes: Sequence[Lane], given: Results, *, rows: int) -> Iterator[Eps]:
+        """eps as a function of x[row channel y x] alone: the lanes' states, labels and interventions are in force.
+
+        Rows beyond the lanes are the first lane's again. Gradients flow through the edits.
+        """
+        acts = Acts(self.interventions, lanes, given, self.masks, self.vectors)
+        index = pad(torch.tensor([lane.t_from - 1 for lane in lanes], dtype=torch.int64), rows)
+        label = pad(torch.tensor(acts.labels(), dtype=torch.int64), rows)
+        with torch.no_grad():
+            edits = acts.edits(self.denoiser, rows=rows, batch=self.batch)
+        with tapping(self.denoiser, edits=edits) if edits else nullcontext():
+            yield lambda x: self.denoiser(x, index, label)
+
+    def ask(self, lanes: Sequence[Lane], x: Tensor, asked: Iterable[str], given: Results) -> Tensor:
+        """eps of x[row channel y x], whose first rows are the lanes; keeps in `shown` what was asked for.
+
+        Lanes may mix cases and states: a row's bits depend on nothing but its own lane.
+        """
+        x = pad(x, self.batch)
+        self.shown = {}
+        names = sorted(asked)
+        takers = self._consumers(names, len(lanes))
+        taps = [Tap(layer, reduce=_fan_out(each)) for layer, each in takers.items()]
+        # The taps come after the edits: they see what the rest of the network gets.
+        with (
+            self.acting(lanes, given, rows=self.batch) as denoise,
+            tapping(self.denoiser, taps) if taps else nullcontext(),
+            torch.no_grad(),
+        ):
+            eps = denoise(x)
+        self._finish(names, lanes, x, eps)
+        return eps
+
+    def _consumers(self, names: Sequence[str], lanes: int) -> dict[str, list[Callable[[Tensor], None]]]:
+        """Per layer, what is done with its output while it exists."""
+        found: dict[str, list[Callable[[Tensor], None]]] = {}
+        for name in names:
+            probe = self.probes[name]
+            for number, layer in enumerate(probe.layers):
+                found.setdefault(layer, []).append(partial(self._take, name, probe, number, lanes))
+        return found
+
+    def _take(self, name: str, probe: Probe, number: int, lanes: int, a: Tensor) -> None:
+        """Reduce one layer's output on the spot."""
+        part = reduced(probe, a[:lanes])
+        if isinstance(probe, MaxChannel):
+            kept = self.shown.setdefault(name, part.new_empty((len(part), len(probe.layers))))
+            kept[:, number] = part
+        elif isinstance(probe, AttentionMap) and number:
+            self.shown[name] = self.shown[name] + part
+        else:
+            self.shown[name] = part
+
+    def _finish(self, names: Sequence[str], lanes: Sequence[Lane], x: Tensor, eps: Tensor) -> None:
+        for name in names:
+            if isinstance(self.probes[name], PredictedImage):
+                rows = [
+                    x0_from_eps(x[row], eps[row], schedule=self.schedule, t=lane.t_from)
+                    for row, lane in enumerate(lanes)
+                ]
+                self.shown[name] = torch.stack(rows)
+
+
+def reduced(probe: Probe, a: Tensor) -> Tensor:
+    """What a probe takes of one of its layers, a[lane channel y x]."""
+    match probe:
+        case Activation(dtype=dtype):
+            return a.detach().to(getattr(torch, dtype), copy=True)
+        case Pooled():
+            return reductions.pooled(a)
+        case ChannelSum():
+            return reductions.channel_sum(a)
+        case AttentionMap(size=size):
+            return reductions.attention_map([a], size)
+        case MaxChannel(statistic=statistic, q=q, mask=mask):
+            weights = None
+            if mask is not None and mask.array is not None:
+                weights = torch.from_numpy(resampled(mask.array, (a.shape[-2], a.shape[-1]))).to(a.device)
+            return reductions.max_channel(a, weights=weights, statistic=statistic, q=q)
+        case _:
+            raise AssertionError(probe)
+
+
+def _fan_out(takers: Sequence[Callable[[Tensor], None]]) -> Callable[[Tensor], Tensor]:
+    def take(a: Tensor) -> Tensor:
+        for taker in takers:
+            taker(a)
+        return a.new_empty(0)
+
+    return take
+
+
+@dataclass
+class Gathered:
+    """Outputs of many calls, put together as [case, time, ...]."""
+
+    cases: tuple[Case, ...]
+    times: Mapping[str, tuple[int, ...]]
+    """Per probe: the states it is wanted at, descending."""
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def take(self, lanes: Sequence[Lane], shown: Mapping[str, Tensor]) -> None:
+        """Put each lane's row where it belongs."""
+        rows = {case: row for row, case in enumerate(self.cases)}
+        for name, values in shown.items():
+            where = {t: at for at, t in enumerate(self.times[name])}
+            if name not in self.arrays:
+                shape = (len(self.cases), len(where), *values.shape[1:])
+                self.arrays[name] = np.empty(shape, dtype=values.numpy().dtype)
+            plain = values.numpy()
+            for row, lane in enumerate(lanes):
+                if lane.t in where:
+                    self.arrays[name][rows[lane.case], where[lane.t]] = plain[row]

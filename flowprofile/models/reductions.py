@@ -1,0 +1,156 @@
+"""What is taken of a layer's output before anything is copied: a channel's number instead of a megabyte.
+
+Every sum is made by halving, in float32 (float64 for float64): elementwise additions of the same pairs, so a lane's
+bits depend neither on the other lanes nor on the number of threads. All but the strongest channel is differentiable.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Final, Literal, TypeAlias, get_args
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from flowprofile.errors import DefinitionError, NonFiniteError, nearest
+
+Statistic: TypeAlias = Literal["sum", "abs", "max", "mean_top"]
+STATISTICS: Final = get_args(Statistic)
+NO_CHANNEL: Final = -1
+"""Stands where a lane holds a NaN or an infinity, or its mask selects nothing: there is no strongest channel."""
+
+
+@torch.no_grad()
+def max_channel(
+    a: Tensor, *, weights: Tensor | None = None, statistic: str = "sum", q: float = 0.1
+) -> Tensor:
+    """The strongest channel c* of every lane (METHODS: argmax_c sum_yx a), int64[lane].
+
+    Parameters
+    ----------
+    a
+        A layer's output, [lane channel y x].
+    weights
+        Area shares of a mask on the layer's grid, [y x] or [lane y x] in 0..1; None looks everywhere.
+    statistic, q
+        'sum' and 'abs' add the values or magnitudes times their shares; 'max' and 'mean_top' look at the pixels with
+        any share: the largest value, or the mean of the largest ceil(q n) of the n values.
+
+    Of equal channels the lowest wins. A lane with any NaN or infinity in it has -1, as has one whose mask is empty.
+    """
+    if statistic not in STATISTICS or not 0.0 < q <= 1.0:
+        raise DefinitionError(
+            f"There is no statistic {statistic!r} with q = {q!r}.",
+            consequence="No channel can be called the strongest.",
+            remedy=f"{nearest(statistic, STATISTICS)}; 0 < q <= 1",
+        )
+    values = _wide(a).flatten(2)
+    shares = None if weights is None else _shares(a, weights)
+    if statistic in ("sum", "abs"):
+        values = values.abs() if statistic == "abs" else values
+        scores = _halved(values if shares is None else values * shares, -1)
+        # Looking at every value costs eight times the sum, which one NaN or infinity makes non-finite anyway.
+        sound = torch.isfinite(scores).all(1)
+    else:
+        chosen = _selected(values, shares)
+        scores = chosen.amax(-1) if statistic == "max" else _mean_top(chosen, shares, q)
+        sound = torch.isfinite(torch.stack((values.amin(-1), values.amax(-1), scores))).all(-1).all(0)
+    best = _first_largest(scores)
+    if shares is not None:
+        sound = sound & (shares > 0).any(-1).flatten()
+    return torch.where(sound, best, NO_CHANNEL)
+
+
+def channel_sum(a: Tensor) -> Tensor:
+    """The sum over channels, [lane channel y x] -> [lane y x]."""
+    return _halved(_wide(a), 1)
+
+
+def pooled(a: Tensor) -> Tensor:
+    """The spatial mean of every channel, [lane channel y x] -> [lane channel]."""
+    return _halved(_wide(a).flatten(-2), -1) / (a.shape[-2] * a.shape[-1])
+
+
+def attention_map(layers: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+    """Sum over layers and channels of the outputs [lane channel y x] resized to the image, [lane y x].
+
+    The resize is bilinear with align_corners=False; it is linear, so the channels are added before it.
+    """
+    if not layers:
+        raise DefinitionError(
+            "An attention map of no layers.",
+            consequence="There is nothing to add up.",
+            remedy="name at least one layer",
+        )
+    total = None
+    for a in layers:
+        resized = functional.interpolate(channel_sum(a)[:, None], size, mode="bilinear", align_corners=False)
+        total = resized[:, 0] if total is None else total + resized[:, 0]
+    assert total is not None
+    return total
+
+
+def cast(a: Tensor, dtype: torch.dtype) -> Tensor:
+    """A copy in another float type; a finite number that the type cannot hold is refused, never made an infinity."""
+    narrow = a.to(dtype, copy=True)
+    if torch.finfo(dtype).max < torch.finfo(a.dtype).max and bool(
+        (torch.isfinite(a) & ~torch.isfinite(narrow)).any()
+    ):
+        raise NonFiniteError(
+            f"A layer's output does not fit {str(dtype).removeprefix('torch.')!r}.",
+            consequence="It would be stored as an infinity.",
+            remedy="store it as 'float32'",
+            evidence=f"largest magnitude {a[torch.isfinite(a)].abs().max().item():.6g}, limit {torch.finfo(dtype).max}",
+        )
+    return narrow
+
+
+def _halved(values: Tensor, dim: int) -> Tensor:
+    """The sum along one dimension, which goes; the order of addition is a function of its length alone."""
+    length = values.shape[dim]
+    while length > 1:
+        half = length // 2
+        low = values.narrow(dim, 0, half) + values.narrow(dim, length - half, half)
+        # An odd length leaves one in the middle.
+        values = torch.cat((low, values.narrow(dim, half, 1)), dim) if length % 2 else low
+        length -= half
+    return values.select(dim, 0)
+
+
+def _wide(a: Tensor) -> Tensor:
+    return a if a.dtype == torch.float64 else a.float()
+
+
+def _shares(a: Tensor, weights: Tensor) -> Tensor:
+    """Weights as [lane or 1, 1, pixel]; a mask of another grid is refused."""
+    if weights.shape not in (a.shape[-2:], (a.shape[0], *a.shape[-2:])):
+        raise DefinitionError(
+            f"A mask of shape {list(weights.shape)} does not lie on a layer of shape {list(a.shape)}.",
+            consequence="It would weigh other pixels than it shows.",
+            remedy="resample it to the layer's grid: [y x], or [lane y x]",
+        )
+    return weights.to(a.device, _wide(a).dtype).reshape(-1, 1, a.shape[-2] * a.shape[-1])
+
+
+def _selected(values: Tensor, shares: Tensor | None) -> Tensor:
+    """Values where a mask has any share, -inf elsewhere."""
+    return values if shares is None else torch.where(shares > 0, values, -torch.inf)
+
+
+def _mean_top(chosen: Tensor, shares: Tensor | None, q: float) -> Tensor:
+    """Mean of the largest ceil(q n) of each lane's n selected values, [lane channel]."""
+    pixels = chosen.shape[-1]
+    everywhere = torch.full((1, 1, 1), pixels, device=chosen.device)
+    counts = everywhere if shares is None else (shares > 0).sum(-1, keepdim=True)
+    wanted = (counts.double() * q).ceil().clamp(min=1.0).long()
+    # The number of candidates is that of the whole grid, so that the order of addition is the same in any company.
+    top = chosen.topk(max(1, math.ceil(q * pixels)), dim=-1).values
+    ranks = torch.arange(top.shape[-1], device=top.device)
+    return _halved(torch.where(ranks < wanted, top, 0.0), -1) / wanted[..., 0]
+
+
+def _first_largest(scores: Tensor) -> Tensor:
+    """Argmax over channels whose ties go to the lowest index on any device, [lane channel] -> [lane]."""
+    channels = torch.arange(scores.shape[1], device=scores.device)
+    candidates = torch.where(scores == scores.amax(1, keepdim=True), channels, scores.shape[1])
+    return candidates.amin(1)

@@ -1,0 +1,77 @@
+"""What can be asked of a network while it is asked for eps, as frozen values.
+
+A probe names layers and says what is taken of them. It is a value because it decides a result: it is in the key of
+the stage that stores it, and two stages that want the same thing share one probe. How it is taken, before anything
+is copied off the device, is in `kernels.probing`.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from flowprofile.objects.masks import Mask
+
+Statistic: TypeAlias = Literal["sum", "abs", "max", "mean_top"]
+
+
+@dataclass(frozen=True)
+class PredictedImage:
+    """The image x_0 that eps and the state before imply, [channel y x]."""
+
+    layers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Activation:
+    """The output of one module, [channel y x]."""
+
+    layer: str
+    dtype: str = "float32"
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        return (self.layer,)
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """The spatial mean of every channel of one module's output, [channel]."""
+
+    layer: str
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        return (self.layer,)
+
+
+@dataclass(frozen=True)
+class ChannelSum:
+    """The sum over the channels of one module's output, [y x]."""
+
+    layer: str
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        return (self.layer,)
+
+
+@dataclass(frozen=True)
+class MaxChannel:
+    """The strongest channel c* of each of several modules, int64 [layer]."""
+
+    layers: tuple[str, ...]
+    statistic: Statistic = "sum"
+    """sum (the definition), abs: sum of absolute values, max, or mean_top: mean of the largest share q."""
+    q: float = 0.1
+    mask: Mask | None = None
+    """Where to look; everywhere if None."""
+
+
+@dataclass(frozen=True)
+class AttentionMap:
+    """Sum over modules and channels of the outputs resized to the image, [y x]."""
+
+    layers: tuple[str, ...]
+    size: tuple[int, int]
+
+
+Probe: TypeAlias = PredictedImage | Activation | Pooled | ChannelSum | MaxChannel | AttentionMap

@@ -1,0 +1,78 @@
+"""What an intervention changed inside and outside of a region of the picture (the caveat of the thesis' Fig 5.12)."""
+
+import numpy as np
+import xarray as xr
+from pydantic import Field
+
+from flowprofile.axes import CASE, CHANNEL, TIME, X, Y
+from flowprofile.definitions import Table
+from flowprofile.flow.stage import Need, Stage
+from flowprofile.kinds import Kind, Request
+from flowprofile.measures.masked import change
+from flowprofile.stages.masks import MaskValue, fixed_mask
+from flowprofile.stages.promises import NULL, STATES, Keep, coords
+from flowprofile.store.promise import promise as promised
+from flowprofile.time.steps import kept
+
+
+class ChangeParams(Table):
+    """Parameters of the change inside and outside of a mask."""
+
+    mask: MaskValue = Field(description="the region")
+    keep: Keep | None = Field(None, description="states to compare; by default the stored ones")
+
+
+def _change(request: Request) -> list[Stage]:
+    params, context = request.params, request.context
+    assert isinstance(params, ChangeParams)
+    mask = fixed_mask(params.mask, context, place=request.place)
+    chosen = mask.array
+    assert chosen is not None
+    stored = context.built[STATES].times
+    times = stored if params.keep is None else kept(params.keep, context.grid)
+    attrs = {
+        "long_name": "mean absolute change by the intervention",
+        "units": "pixel value",
+        "mask_name": mask.name,
+    }
+
+    def compute(block: xr.Dataset, twin: xr.Dataset) -> xr.Dataset:
+        one, other = (each["x_t"].transpose(CASE, TIME, CHANNEL, Y, X).values for each in (block, twin))
+        found = change(one, other, chosen)
+        values = {"inside": found.inside, "outside": found.outside}
+        return xr.Dataset(
+            {key: ((CASE, TIME), value.astype(np.float32)) for key, value in values.items()},
+            coords={TIME: block[TIME]},
+        )
+
+    def promise(times: tuple[int, ...]) -> xr.Dataset:
+        both = dict.fromkeys(("inside", "outside"), ((TIME,), "float32"))
+        return promised(both, coords(times, context), variable_attrs=dict.fromkeys(both, attrs))
+
+    def stage(name: str, chain: str) -> Stage:
+        return Stage(
+            name=name,
+            kind="change",
+            group=f"measures/{name}",
+            version=1,
+            params={"mask": mask.digest},
+            needs=(Need(chain), Need(chain, "twin")),
+            times=times,
+            promise=promise,
+            compute=compute,
+            scope="changed",
+            attrs=attrs,
+        )
+
+    return [stage(request.name, STATES), stage(f"{request.name}.null", NULL)]
+
+
+KINDS = (
+    Kind(
+        "change",
+        1,
+        ChangeParams,
+        _change,
+        summary="what an intervention changed inside and outside of a mask",
+    ),
+)

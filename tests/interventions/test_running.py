@@ -1,0 +1,184 @@
+"""Interventions end to end: what a changed run has to do with the clean one, counted and compared bit by bit."""
+
+import numpy as np
+import pytest
+
+import flowprofile as fp
+from flowprofile import running
+from flowprofile.errors import DefinitionError
+
+
+def definition(
+    interventions, *, model="digits", steps=40, seeds="0:2", labels=(3, 5), sampler=None, **stages
+):
+    return fp.Pipeline.model_validate(
+        {
+            "model": model,
+            "sampler": {"steps": steps, **(sampler or {})},
+            "cases": {"seeds": seeds, "labels": list(labels)},
+            "interventions": interventions,
+            "stages": stages or {"trajectory": {}},
+        }
+    )
+
+
+def opened(pipeline, store):
+    running.run(pipeline, into=store)
+    return fp.open(store)
+
+
+def state(tree, intervention, label, seed, t=0):
+    return tree["trajectory"]["x_t"].sel(intervention=intervention, label=label, seed=seed, time=t).values
+
+
+def test_a_switch_at_the_first_step_is_the_new_label_and_each_later_one_parts_where_it_begins(store):
+    table = {"sw": {"kind": "switch", "at": [975, 500, 0], "to": 5}}
+    tree = opened(definition(table), store)
+    for seed in (0, 1):
+        assert np.array_equal(state(tree, "switch@975->5", 3, seed), state(tree, "none", 5, seed))
+        shared = [t for t in tree["trajectory"].time.values.tolist() if t > 500]
+        for t in shared:
+            assert np.array_equal(state(tree, "switch@500->5", 3, seed, t), state(tree, "none", 3, seed, t))
+        assert not np.array_equal(
+            state(tree, "switch@500->5", 3, seed, 500), state(tree, "none", 3, seed, 500)
+        )
+    status = tree["trajectory"]["status"].sel(intervention="switch@500->5", time=0)
+    assert status.sel(label=5).values.tolist() == [0, 0], "nothing to switch for label 5 itself"
+
+
+def test_switches_cost_the_branched_minimum(store):
+    ten = list(range(900, -1, -100))
+    table = {"sw": {"kind": "switch", "at": ten, "to": 5}}
+    plan = running.plan(
+        definition(table, steps=1000, seeds=[0], labels=[3], trajectory={"keep": "::50"})
+    ).plan
+    assert plan.forwards == 1000 + sum(at + 1 for at in ten) == 1000 + 4510, "about half of ten full runs"
+    outcome = running.run(
+        definition(table, steps=40, seeds=[0], labels=[3], trajectory={"keep": "::5"}), into=store
+    )
+    assert outcome.forwards == 40 + sum(at // 25 + 1 for at in ten)
+
+
+def test_patching_every_layer_from_another_label_reproduces_that_label(store):
+    table = {"all": {"kind": "patch", "layers": "*", "from": {"label": 5}}}
+    tree = opened(definition(table), store)
+    name = next(str(name) for name in tree.intervention.values if str(name).startswith("patch"))
+    for seed in (0, 1):
+        for t in (975, 500, 0):
+            assert np.array_equal(state(tree, name, 3, seed, t), state(tree, "none", 5, seed, t))
+        assert not np.array_equal(state(tree, "none", 3, seed), state(tree, "none", 5, seed))
+
+
+@pytest.mark.parametrize("kept", ["::1", "::8"])
+def test_a_sample_ablated_at_its_own_channel_is_the_one_ablated_at_that_number(store, kept):
+    own = {"own": {"kind": "ablate", "layer": "mid_attn.fn", "channel": {"from": "max_channel", "time": 200}}}
+    tree = opened(definition(own, trajectory={"keep": kept}), store)
+    channels = tree["reference.sum"]["channel"].sel(intervention="none", time=200, layer="mid_attn.fn")
+    for label in (3, 5):
+        for seed in (0, 1):
+            number = int(channels.sel(label=label, seed=seed))
+            explicit = {"one": {"kind": "ablate", "layer": "mid_attn.fn", "channel": number}}
+            other = opened(
+                definition(explicit, seeds=[seed], labels=[label], trajectory={"keep": kept}),
+                f"{store}{label}{seed}",
+            )
+            assert np.array_equal(
+                state(tree, "zero mid_attn.fn[max_channel@200]", label, seed),
+                state(other, f"zero mid_attn.fn[{number}]", label, seed),
+            )
+
+
+def test_an_intervention_has_the_same_bits_alone_among_others_and_added_later(store):
+    one = {"one": {"kind": "ablate", "layer": "mid_attn.fn", "channel": 3, "time": [600, 0]}}
+    more = {
+        **one,
+        "other": {"kind": "ablate", "layer": "downs.0.2.fn", "channel": [1, 2], "value": "mean"},
+        "scaled": {"kind": "ablate", "layer": "mid_attn.fn", "channel": 3, "value": {"scale": -2.0}},
+    }
+    stages = {"trajectory": {}, "activations": {"layers": "mid_attn.fn", "keep": "::10"}}
+    together = opened(definition(more, **stages), store)
+    alone = opened(definition(one, **stages), f"{store}-alone")
+    later = f"{store}-later"
+    running.run(definition({}, **stages), into=later)
+    grown = running.run(definition(more, **stages), into=later)
+    assert grown.forwards == 4 * (25 + 40 + 40), "each from where it begins; the clean runs are there"
+    name = "zero mid_attn.fn[3] t<=600"
+    for node, variable in (("trajectory", "x_t"), ("activations/mid_attn.fn", "activation")):
+        first = together[node][variable].sel(intervention=name).values
+        assert np.isfinite(first).all()
+        assert np.array_equal(first, alone[node][variable].sel(intervention=name).values)
+        assert np.array_equal(first, fp.open(later)[node][variable].sel(intervention=name).values)
+    seen = together["activations/mid_attn.fn"]["activation"].sel(intervention=name)
+    assert not seen.sel(time=slice(600, 0), channel=3).values.any(), (
+        "a tap sees what the rest of the network gets"
+    )
+
+
+def test_the_axis_can_be_searched_by_what_was_done(store):
+    table = {
+        "random": {"kind": "ablate", "layer": "mid_attn.fn", "channel": {"from": "random", "n": 3}},
+        "sw": {"kind": "switch", "at": 500, "to": 5, "labels": [3]},
+    }
+    tree = opened(definition(table, steps=4), store)
+    data = tree["trajectory"].to_dataset()
+    assert data.where(data.kind == "zero", drop=True).sizes["intervention"] == 3
+    assert set(data.title.values.tolist()) == {"none", "random", "sw"}
+    renamed = {"control": table["random"], "sw": table["sw"]}
+    assert running.run(definition(renamed, steps=4), into=store).forwards == 0, "a title is not its identity"
+    running.run(definition({**renamed, "late": {"kind": "switch", "at": 0, "to": 5}}, steps=4), into=store)
+    assert set(fp.open(store).title.values.tolist()) == {"none", "random", "sw", "late"}
+    assert data.switch_step.sel(intervention="switch@500->5").item() == 500
+
+
+def test_similarity_to_the_unablated_sample_is_one_until_the_intervention_begins(store):
+    table = {
+        "one": {
+            "kind": "ablate",
+            "layer": "mid_attn.fn",
+            "channel": 3,
+            "time": [500, 0],
+            "value": {"scale": 9.0},
+        }
+    }
+    tree = opened(
+        definition(
+            table,
+            trajectory={"keep": "::20"},
+            similar={"use": "ssim", "between": "clean", "window": 5, "keep": "::1"},
+        ),
+        store,
+    )
+    curve = tree["measures/similar"].sel(intervention=tree.intervention.values[1])
+    assert (curve["value"].sel(time=slice(1000, 525)) == 1.0).all()
+    assert (curve["value"].sel(time=0) < 1.0).all()
+    assert np.isfinite(curve["null"]).all()
+    status = tree["measures/similar"]["status"].sel(intervention="none")
+    assert not status.any(), "a clean run is not compared with itself"
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ({"kind": "ablate", "layer": "mid_atn.fn", "channel": 0}, ["mid_atn.fn", "mid_attn.fn"]),
+        ({"kind": "ablate", "layer": "mid_attn.fn", "channel": 431}, ["32 channels", "431"]),
+        ({"kind": "switch", "at": 600, "to": 3, "labels": [3]}, ["changes nothing"]),
+        ({"kind": "switch", "at": 1000, "to": 5}, ["outside 0 .. 999"]),
+        ({"kind": "ablate", "layer": "mid_attn.fn", "channel": 0, "time": [100, 400]}, ["counts down"]),
+        ({"kind": "ablat", "layer": "mid_attn.fn", "channel": 0}, ["did you mean 'ablate'"]),
+        ({"kind": "ablate", "layer": "mid_attn.fn", "channel": 0, "chanel": 0}, ["chanel", "'channel'"]),
+        ({"kind": "ablate", "layer": "mid_attn.fn", "channel": {"from": "random", "n": 99}}, ["which has 32"]),
+        ({"kind": "patch", "layers": "*", "from": {}}, ["no donor"]),
+        (
+            {"kind": "all", "parts": [
+                {"kind": "ablate", "layer": "mid_attn.fn", "channel": 0, "value": "mean"},
+                {"kind": "ablate", "layer": "mid_attn.fn", "channel": 0},
+            ]},
+            ["do not commute"],
+        ),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_done_is_refused_before_a_model_is_loaded(table, words):
+    with pytest.raises(DefinitionError) as refused:
+        running.plan(definition({"wrong": table}))
+    for word in words:
+        assert word in str(refused.value)
