@@ -7,6 +7,7 @@ import torch
 from skimage.metrics import structural_similarity
 
 from benchmarks.harness import Row, compare, exact
+from flowprofile.kernels import fused
 from flowprofile.measures import windows
 from flowprofile.time.noise import noise
 
@@ -17,6 +18,8 @@ def rows(*, tiny: bool = False) -> list[Row]:
     return [
         _consecutive(8 if tiny else 32, ">= 4x", tiny),
         _consecutive(8 if tiny else 64, "", tiny),
+        _fused(8 if tiny else 32, "", tiny),
+        _fused(8 if tiny else 64, ">= 15x", tiny),
         _through_torch(8 if tiny else 32, tiny),
         _planes(),
     ]
@@ -49,6 +52,24 @@ def _consecutive(side: int, target: str, tiny: bool) -> Row:
         target=target,
         tiny=tiny,
         note=f"largest relative difference {worst:.1e}",
+    )
+
+
+def _fused(side: int, target: str, tiny: bool) -> Row:
+    """Compiled before it is timed; where that is not possible the row is NumPy's, and says so."""
+    frames = _film(side)
+    compiled = not tiny and fused.prepare(frames.dtype)
+    wanted, got = windows.consecutive(frames, data_range=2.0), fused.consecutive(frames, data_range=2.0)
+    bits = "the bits of NumPy" if got.tobytes() == wanted.tobytes() else "NOT the bits of NumPy"
+    worst = np.abs(got / _skimage(frames) - 1).max()
+    how = bits if compiled else "NOT compiled: pip install 'flowprofile[fast]'"
+    return compare(
+        f"SSIM of consecutive frames, batch 8, {side} px: the fused kernel, against skimage per pair",
+        lambda: fused.consecutive(frames, data_range=2.0),
+        lambda: _skimage(frames),
+        target=target,
+        tiny=tiny,
+        note=f"{how}; largest relative difference {worst:.1e}",
     )
 
 

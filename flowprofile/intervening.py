@@ -201,19 +201,18 @@ def _ablations(table: Ablate, layer: str, at: At) -> list[Ablation]:
         mask = None if table.mask is None else at.model.mask(table.mask, place.place)
     span = _span(table.time, at)
     with at.key("channel") as place:
-        chosen = list(_channels(table.channel, layer, place))
-    return [
-        Ablation(
-            layer,
-            channels,
-            mode,
-            1.0 if scale is None else scale,
-            span,
-            mask=None if mask is None else mask.name,
-            mask_digest="" if mask is None else mask.digest,
-        )
-        for channels in chosen
-    ]
+        return [
+            Ablation(
+                layer,
+                channels,
+                mode,
+                1.0 if scale is None else scale,
+                span,
+                mask=None if mask is None else mask.name,
+                mask_digest="" if mask is None else mask.digest,
+            )
+            for channels in _channels(table.channel, layer, place)
+        ]
 
 
 def _channels(

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 
-from flowprofile.conditioning.interventions import Intervention
+from flowprofile.conditioning.interventions import Difference, Intervention
 from flowprofile.definitions import Sampler, Table, Text, refusal
 from flowprofile.errors import DefinitionError, nearest
 from flowprofile.flow.fingerprint import key
@@ -60,6 +60,8 @@ class Context:
     """Where a definition's relative paths begin."""
     masks: dict[str, Mask] = field(default_factory=dict, compare=False)
     """Masks that interventions name."""
+    vectors: dict[tuple[str, Difference], Any] = field(default_factory=dict, compare=False, repr=False)
+    """Differences of group means, [channel] by layer, as far as they have been worked out."""
     built: dict[str, Stage] = field(default_factory=dict, compare=False)
     """Stages built so far, by name."""
     probes: dict[str, Probe] = field(default_factory=dict, compare=False)
@@ -99,6 +101,7 @@ class Context:
                 self.schedule,
                 self.batch,
                 masks={name: mask.array for name, mask in self.masks.items() if mask.array is not None},
+                vectors=self.vectors,
             )
         return self._loaded["watched"]
 

@@ -9,6 +9,7 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -29,6 +30,7 @@ from flowprofile.flow.plan import plan as planned
 from flowprofile.flow.tiles import fitting
 from flowprofile.held import Held, holdings, run_declaration, stage_declarations
 from flowprofile.stages import KINDS
+from flowprofile.steering import clean_part, resolve
 from flowprofile.store.layout import StoreLayout, size
 from flowprofile.store.layout import layout as named_layout
 from flowprofile.store.places import TEMPORARY, LocalPlace
@@ -66,6 +68,18 @@ class Outcome:
     seconds: float
     warnings: Mapping[str, str] = field(default_factory=dict)
     """What a person should know about it, by stage."""
+
+    def followed_by(self, other: "Outcome") -> "Outcome":
+        """Both runs as one."""
+        return Outcome(
+            other.run,
+            self.forwards + other.forwards,
+            self.padding + other.padding,
+            self.regions + other.regions,
+            self.bytes + other.bytes,
+            self.seconds + other.seconds,
+            {**self.warnings, **other.warnings},
+        )
 
 
 @dataclass
@@ -231,18 +245,40 @@ def run(
     NonFiniteError
         A NaN or infinity appeared; it is named and not stored.
     """
-    began = perf_counter()
     ready = assembled(source, allow_code=allow_code)
     chosen = named_layout(layout) if isinstance(layout, str) else layout
-    projection = project(ready, into, layout=chosen)
+    compute = partial(
+        _compute, into=into, listen=listen, layout=chosen, memory=memory, disk=disk, accept=accept_weights
+    )
+    first = clean_part(ready)
+    if first is None:
+        return compute(ready)
+    early = compute(assemble(first, allow_code=allow_code))
+    resolve(ready, lambda: opening.open(into, run=ready.run))
+    return early.followed_by(compute(ready))
+
+
+def _compute(
+    ready: Assembled,
+    *,
+    into: str | os.PathLike[str],
+    listen: Listen,
+    layout: StoreLayout | None,
+    memory: int | None,
+    disk: int | None,
+    accept: bool,
+) -> Outcome:
+    """One plan, carried out."""
+    began = perf_counter()
+    projection = project(ready, into, layout=layout)
     ready = projection.assembled
-    _same_weights(ready, into, accept=accept_weights)
+    _same_weights(ready, into, accept=accept)
     _unmixed(projection.plan, projection.warnings)
     if not projection.plan.tasks:
         return Outcome(ready.run, 0, 0, 0, 0, perf_counter() - began, projection.warnings)
     check(projection.cost, memory=memory, disk=disk, folder=_folder(into))
     count = _Count(listen)
-    with Store.open(into, layout=chosen) as store:
+    with Store.open(into, layout=layout) as store:
         _carry_out(ready, store, count)
     kinds = {name: stage.kind for name, stage in ready.graph.stages.items()}
     rates.remember(rate_key(ready), {kinds[name]: rate for name, rate in count.watch.rates().items()})

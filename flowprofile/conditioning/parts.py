@@ -304,7 +304,7 @@ def _one_of(what: str, value: object, known: tuple[str, ...]) -> None:
 def _counted(what: str, value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 0:
         raise DefinitionError(
-            f"The {what} is {value!r}, not a whole number of at least 0.",
+            f"{value!r} is not a whole number of at least 0, as the {what} must be.",
             consequence="It names nothing.",
             remedy="count from 0",
         )
@@ -316,7 +316,7 @@ def _numbers(what: str, values: Iterable[int]) -> tuple[int, ...]:
     given = list(values)
     if not given:
         raise DefinitionError(
-            f"The {what} are none.",
+            f"The {what} are an empty list.",
             consequence="There is nothing to act upon.",
             remedy="give at least one, counted from 0",
         )

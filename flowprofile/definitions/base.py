@@ -2,10 +2,10 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Final
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Strict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Strict
 
 MAX_SEEDS: Final = 1_000_000
 """How many seeds one definition may ask for."""
@@ -62,3 +62,19 @@ Label = Annotated[int | str | list[str], BeforeValidator(_no_truth)]
 """One label: a number, quoted bits "0110", or names of attributes."""
 Labels = Annotated[int | str | list[int | str | list[str]], BeforeValidator(_no_truth)]
 """Labels, or "all"."""
+
+
+def _form(value: object) -> str:
+    """Which of several forms a value has: a table by its `from`, everything else by what it is."""
+    if isinstance(value, BaseModel):
+        return str(getattr(value, "from_", "table"))
+    if isinstance(value, Mapping):
+        return str(value.get("from", value.get("from_", "table")))
+    if isinstance(value, str):
+        return "text"
+    return "list" if isinstance(value, list | tuple) else "number"
+
+
+def one_of(kind: str, forms: str) -> Discriminator:
+    """Chooses by `_form` among branches tagged so; a value of no such form is told what a `kind` may be."""
+    return Discriminator(_form, custom_error_type=kind, custom_error_message=f"a {kind} is {forms}")

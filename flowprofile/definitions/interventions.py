@@ -8,12 +8,12 @@
 What a table means for a model is worked out in `intervening`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, Field, Tag, TypeAdapter, ValidationError
 
-from flowprofile.definitions.base import Label, Seeds, Table, Whole
+from flowprofile.definitions.base import Label, Seeds, Table, Whole, one_of
 from flowprofile.definitions.text import Text, refusal
 
 Names = str | list[str]
@@ -26,19 +26,6 @@ def _ends(value: object) -> object:
             f"a time is [first, last] with t counting down, for instance [700, 400], not {value!r}"
         )
     return tuple(value)
-
-
-def _form(value: object) -> str:
-    """Which of several forms a value has: a table by its `from`, everything else by what it is."""
-    if isinstance(value, Mapping):
-        return str(value.get("from", value.get("from_", "table")))
-    if isinstance(value, str):
-        return "text"
-    return "list" if isinstance(value, list | tuple) else "number"
-
-
-def _one_of(kind: str, forms: str) -> Discriminator:
-    return Discriminator(_form, custom_error_type=kind, custom_error_message=f"a {kind} is {forms}")
 
 
 class FromMax(Table):
@@ -63,7 +50,7 @@ Channel = Annotated[
     | Annotated[list[Whole], Tag("list")]
     | Annotated[FromMax, Tag("max_channel")]
     | Annotated[FromRandom, Tag("random")],
-    _one_of("channel", 'a number, a list of numbers, or a table with from = "max_channel" or "random"'),
+    one_of("channel", 'a number, a list of numbers, or a table with from = "max_channel" or "random"'),
 ]
 
 
@@ -75,7 +62,7 @@ class Scaled(Table):
 
 Value = Annotated[
     Annotated[Literal["zero", "mean"], Tag("text")] | Annotated[Scaled, Tag("table")],
-    _one_of("value", '"zero", "mean" or { scale = 0.5 }'),
+    one_of("value", '"zero", "mean" or { scale = 0.5 }'),
 ]
 
 
@@ -92,7 +79,7 @@ class Ablate(Timed):
 
     kind: Literal["ablate"]
     layer: Names = Field(description="names and globs; one intervention for each layer")
-    together: bool = Field(False, description="one intervention of all the layers instead")
+    together: bool = Field(False, strict=True, description="one intervention of all the layers instead")
     channel: Channel
     value: Value = "zero"
     mask: Any = Field(None, description="only within this region")
@@ -110,14 +97,14 @@ class SwitchTo(Table):
     kind: Literal["switch"]
     at: Annotated[
         Annotated[Whole, Tag("number")] | Annotated[list[Whole], Tag("list"), Field(min_length=1)],
-        _one_of("step", "a state t, or a list of them"),
+        one_of("step", "a state t, or a list of them"),
     ] = Field(description="state t; a list makes one intervention of each")
     to: Annotated[
         Annotated[Whole, Tag("number")]
         | Annotated[str, Tag("text")]
         | Annotated[list[str], Tag("list")]
         | Annotated[FlipTo, Tag("table")],
-        _one_of("target", 'a label (7, "0111", ["smile"]) or { flip = "lipstick" }'),
+        one_of("target", 'a label (7, "0111", ["smile"]) or { flip = "lipstick" }'),
     ]
     labels: list[Label] | None = Field(None, min_length=1, description="only for these labels")
 
@@ -152,12 +139,12 @@ class SteerBy(Timed):
 
     kind: Literal["steer"]
     layer: Names = Field(description="names and globs; one intervention for each layer")
-    together: bool = Field(False, description="one intervention of all the layers instead")
+    together: bool = Field(False, strict=True, description="one intervention of all the layers instead")
     vector: Annotated[
         Annotated[str, Tag("text")]
         | Annotated[list[float], Tag("list")]
         | Annotated[FromDifference, Tag("difference")],
-        _one_of("vector", 'the path of a .npy file, a list of numbers, or a table with from = "difference"'),
+        one_of("vector", 'the path of a .npy file, a list of numbers, or a table with from = "difference"'),
     ]
     scale: float = Field(1.0, allow_inf_nan=False)
 

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, ValidationError
+from pydantic import BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, Tag, ValidationError
 from pydantic_core import CoreSchema, core_schema
 
-from flowprofile.definitions.base import Labels, Seeds, Table
+from flowprofile.definitions.base import Labels, Seeds, Table, one_of
 from flowprofile.definitions.interventions import InterventionTable, shaped
 from flowprofile.definitions.text import Text, refusal
 from flowprofile.errors import nearest
@@ -20,7 +20,7 @@ class NoiseFile(Table):
 
 def _noise(value: object) -> object:
     if isinstance(value, str) and value.endswith(".npy"):
-        return NoiseFile(file=value)
+        return {"file": value}
     if isinstance(value, str) and value not in ("philox", "torch"):
         raise ValueError(
             f'there is no noise {value!r}: {nearest(value, ("philox", "torch"))}; a file is {{ file = "x_T.npy" }}'
@@ -56,7 +56,11 @@ class Sampler(Table):
     guidance_scale: float = Field(
         1.0, allow_inf_nan=False, description="g = 1 + w of classifier-free guidance; 1 is none"
     )
-    noise: Annotated[Literal["philox", "torch"] | NoiseFile, BeforeValidator(_noise)] = Field(
+    noise: Annotated[
+        Annotated[Literal["philox", "torch"], Tag("text")] | Annotated[NoiseFile, Tag("table")],
+        one_of("noise", '"philox", "torch" or { file = "x_T.npy" }'),
+        BeforeValidator(_noise),
+    ] = Field(
         "philox",
         description="philox: a function of (seed, t); torch: one seeded generator per case, x_T first and then one"
         ' draw per step; { file = "x_T.npy" }: x_T from a file, and the generator\'s draws after it',

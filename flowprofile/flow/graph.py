@@ -55,6 +55,11 @@ class Graph:
         )
 
     @property
+    def crossed(self) -> bool:
+        """Whether some case reads another seed's."""
+        return any(stage.chain is not None and stage.chain.crosses for stage in self.stages.values())
+
+    @property
     def linked(self) -> bool:
         """Whether some stage compares labels, so that they must be computed side by side."""
         return any(need.view == "labels" for stage in self.stages.values() for need in stage.needs)

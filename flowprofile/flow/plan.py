@@ -147,7 +147,7 @@ def plan(graph: Graph, sweep: Sweep, holdings: Holdings, *, batch: int) -> Plan:
         return Plan(graph, sweep, order, tile, batch, (), _shares(graph, sweep, (), {}))
     survey = Survey(graph, _presence(graph, holdings))
     tasks = []
-    for atoms in households(sweep, order, tile, linked=graph.linked):
+    for atoms in households(sweep, order, tile, linked=graph.linked, crossed=graph.crossed):
         needs = survey.demands([case for atom in atoms for case in atom])
         found = _batches(atoms, needs, batch)
         if found:

@@ -95,6 +95,8 @@ class Chain:
     """Network evaluations of one case for one step; 0 for a closed form."""
     kin: Callable[[Case], Kin | None] = field(default=lambda case: None, compare=False)
     """What a case's states have to do with another case's; None for nothing."""
+    crosses: bool = False
+    """Whether some case reads one of another seed, so that all seeds must be computed side by side."""
 
 
 @dataclass(frozen=True)

@@ -59,26 +59,34 @@ def fitting(sweep: Sweep, batch: int) -> Tile:
     return min(shapes, key=lambda tile: (batches(tile), -tile.seeds))
 
 
-def households(sweep: Sweep, order: Order, tile: Tile, *, linked: bool) -> Iterator[list[tuple[Case, ...]]]:
+def households(
+    sweep: Sweep, order: Order, tile: Tile, *, linked: bool, crossed: bool
+) -> Iterator[list[tuple[Case, ...]]]:
     """The sweep's cases in groups that may read each other's results, each as *atoms* that share their files.
 
     An atom is one label of one intervention and the seeds of one tile. A group is a tile's atoms, or everything
-    with a tile's seeds where labels are `linked` or something is done to the model.
+    with a tile's seeds where labels are `linked` or something is done to the model, or all there is where seeds are
+    `crossed`.
     """
     blocks = _blocks(sweep.seeds, order.seeds, tile.seeds)
-    if linked or len(sweep.interventions) > 1:
+    if crossed:
+        yield [atom for seeds in blocks for atom in _everything(sweep, order, seeds)]
+    elif linked or len(sweep.interventions) > 1:
         for seeds in blocks:
-            names = sorted(sweep.interventions, key=order.interventions.index)
-            yield [
-                tuple(Case(seed, label, name) for seed in seeds)
-                for name in names
-                for label in sorted(sweep.labels_of(name), key=order.labels.index)
-            ]
-        return
-    for labels in _blocks(sweep.labels, order.labels, tile.labels):
-        for seeds in blocks:
-            name = sweep.interventions[0]
-            yield [tuple(Case(seed, label, name) for seed in seeds) for label in labels]
+            yield _everything(sweep, order, seeds)
+    else:
+        for labels in _blocks(sweep.labels, order.labels, tile.labels):
+            for seeds in blocks:
+                name = sweep.interventions[0]
+                yield [tuple(Case(seed, label, name) for seed in seeds) for label in labels]
+
+
+def _everything(sweep: Sweep, order: Order, seeds: Sequence[int]) -> list[tuple[Case, ...]]:
+    return [
+        tuple(Case(seed, label, name) for seed in seeds)
+        for name in sorted(sweep.interventions, key=order.interventions.index)
+        for label in sorted(sweep.labels_of(name), key=order.labels.index)
+    ]
 
 
 def _blocks(wanted: Iterable[int], axis: Sequence[int], size: int) -> list[list[int]]:

@@ -190,10 +190,11 @@ class Walk:
         else:
             self.listen(Computed(stage.name, cells, seconds))
         block = result.sel({TIME: list(times)}) if result.sizes.get(TIME) != len(times) else result
-        finite(stage, block, self.batch.cases)
-        for text in lost(stage, block, self.batch.cases):
+        made = self._as_promised(stage, block, times)
+        finite(stage, made, self.batch.cases)
+        for text in lost(stage, made, self.batch.cases):
             self.listen(Noticed(text))
-        return self._as_promised(stage, block, times)
+        return made
 
     def _as_promised(self, stage: Stage, block: xr.Dataset, times: tuple[int, ...]) -> xr.Dataset:
         """The block with the coordinates of its promise, so that computed and stored blocks look alike."""

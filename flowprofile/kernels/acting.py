@@ -51,7 +51,7 @@ class Acts:
     given: Results
     masks: Mapping[str, np.ndarray]
     """Masks of ablations by name, bool[y x]."""
-    vectors: Mapping[tuple[str, Difference], Tensor]
+    vectors: Mapping[tuple[str, Difference], np.ndarray]
     """Differences of group means by layer, [channel]."""
 
     def labels(self) -> list[int]:
@@ -75,7 +75,7 @@ class Acts:
                 channels=self._channels(lane, active[row]),
                 donor=donors.get(row, {}),
                 masks={name: torch.from_numpy(mask).float() for name, mask in self.masks.items()},
-                vectors=self.vectors,
+                vectors={key: torch.from_numpy(vector) for key, vector in self.vectors.items()},
             )
             for row, lane in enumerate(self.lanes)
         ]

@@ -49,7 +49,7 @@ class Watched:
     batch: int
     masks: Mapping[str, np.ndarray] = field(default_factory=dict)
     """Masks of ablations by name, bool[y x]."""
-    vectors: Mapping[tuple[str, Difference], Tensor] = field(default_factory=dict)
+    vectors: Mapping[tuple[str, Difference], np.ndarray] = field(default_factory=dict)
     """Differences of group means by layer, [channel]."""
     shown: dict[str, Tensor] = field(default_factory=dict)
     """What the latest call showed, by probe, [lane ...]."""

@@ -47,7 +47,7 @@ class Pulled:
                 return gradients.volume(
                     eps,
                     x,
-                    pixels=torch.from_numpy(pixels),
+                    pixels=torch.tensor(pixels),
                     factors=self._factors(lane),
                     reduce=reduce,
                     identity=identity,
@@ -68,16 +68,19 @@ class Pulled:
     ) -> np.ndarray:
         """Estimates of the sum over pixels of squared rows, [case time y x]."""
 
+        replicas = min(gradients.REPLICAS, probes)
+
         def map_(lane: Lane, x: Tensor) -> Tensor:
-            with self.watched.acting([lane], given, rows=gradients.REPLICAS) as eps:
+            with self.watched.acting([lane], given, rows=replicas) as eps:
                 return gradients.energy(
                     eps,
                     x,
-                    pixels=torch.from_numpy(pixels),
+                    pixels=torch.tensor(pixels),
                     factors=self._factors(lane),
                     identity=identity,
                     probes=probes,
                     seed=lane.case.seed,
+                    replicas=replicas,
                 )
 
         return self._each(cases, times, starts, map_)
@@ -99,9 +102,9 @@ class Pulled:
             with self.watched.acting(lanes, given, rows=len(x)) as eps:
                 # The factors differ from step to step; the backward pass does not know them.
                 part = gradients.signed_sum(
-                    eps, x, torch.from_numpy(mask), factors=(0.0, 1.0), identity=False
+                    eps, x, torch.tensor(mask), factors=(0.0, 1.0), identity=False
                 )
-            chosen = torch.from_numpy(mask).to(part)
+            chosen = torch.tensor(mask).to(part)
             for row, lane in enumerate(lanes):
                 c_x, c_eps = self._factors(lane)
                 own = c_x * x.shape[1] * chosen if identity else torch.zeros_like(chosen)
@@ -127,7 +130,7 @@ class Pulled:
                 found = gradients.layer_gradients(
                     eps,
                     x,
-                    torch.from_numpy(mask),
+                    torch.tensor(mask),
                     model=self.watched.denoiser,
                     layers=layers,
                     factors=(0.0, 1.0),

@@ -91,7 +91,9 @@ class Windows:
         lib.add(self._variances[one][:n], self._variances[other][:n], out=cross)
         lib.multiply(means, cross, out=means)
         lib.divide(result, means, out=result)
-        return self._mean() * 4.0
+        values = self._mean() * 4.0
+        # A NaN's sign says nothing and depends on the path, so every NaN is the same one.
+        return lib.where(values == values, values, lib.nan)
 
     def _sum_windows(self, plane: Any, out: Any) -> None:
         """out[i] = sum of the window whose first pixel is i: down the columns, then along the rows."""

@@ -7,7 +7,7 @@ two-valued is therefore refused here and never rounded.
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -160,7 +160,8 @@ def _table(
     path = table["png"]
     if not isinstance(path, str | Path):
         raise DefinitionError(f"The path {path!r} of a PNG is not a text{_at(place)}.", remedy='give "m.png"')
-    return fixed(str(path), read_png(Path(folder or ".") / path, shape=shape, place=place), place=place)
+    drawn = read_png(Path(folder or ".") / path, shape=shape, place=place)
+    return _numbered(fixed(Path(path).name, drawn, place=place))
 
 
 def _region(table: Mapping[str, Any], shape: tuple[int, int], model: str, place: str) -> Mask:
@@ -186,7 +187,7 @@ def _region(table: Mapping[str, Any], shape: tuple[int, int], model: str, place:
             consequence="No pixel of one is a pixel of the other.",
             remedy="give a rectangle, a PNG file or a boolean array",
         )
-    name = region if share == AT_LEAST else f"{region}>={share:g}"
+    name = region if share == AT_LEAST else f"{region}>={float(share)!r}"
     if not (often >= share).any():
         most = np.floor(float(often.max()) * 100) / 100
         raise _empty(
@@ -234,8 +235,12 @@ def _array(value: Any, shape: tuple[int, int], place: str) -> Mask:
             consequence="There is no saying which pixels are meant.",
             remedy=f"give {FORMS}",
         )
-    mask = fixed("array", array, shape=shape, place=place)
-    return Mask(f"array {mask.digest[:8]}", mask.digest, mask.array)
+    return _numbered(fixed("array", array, shape=shape, place=place))
+
+
+def _numbered(mask: Mask) -> Mask:
+    """The mask with its content in its name: two files in two folders, or two arrays, would else be called the same."""
+    return replace(mask, name=f"{mask.name} {mask.digest[:8]}")
 
 
 def _known(model: str, region: Any, place: str) -> None:

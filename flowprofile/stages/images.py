@@ -13,8 +13,9 @@ from flowprofile.cases import Case
 from flowprofile.definitions import Table
 from flowprofile.errors import DefinitionError
 from flowprofile.flow.stage import Need, Scope, Stage
+from flowprofile.kernels import fused
 from flowprofile.kinds import Kind, Request
-from flowprofile.measures import between, images, windows
+from flowprofile.measures import between, images
 from flowprofile.stages.labels import Paired, several_labels, squares
 from flowprofile.stages.promises import NULL, STATES, Keep, array_promise, curve_promise
 from flowprofile.time.steps import kept
@@ -182,8 +183,8 @@ def _window_fits(request: Request, settings: Mapping[str, Any]) -> None:
 
 def _ssim(frames: np.ndarray, reference: np.ndarray | None, **options: Any) -> np.ndarray:
     if reference is None:
-        return np.asarray(windows.consecutive(frames, **options))
-    return np.asarray(windows.to_reference(frames, reference, **options))
+        return np.asarray(fused.consecutive(frames, **options))
+    return np.asarray(fused.to_reference(frames, reference, **options))
 
 
 def _pointwise(

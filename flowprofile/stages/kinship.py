@@ -53,7 +53,13 @@ def own_of(part: Part) -> OwnChannel:
 def reference(own: OwnChannel) -> str:
     """Name of the stage that knows every sample's own channel.
 
-    >>> reference(OwnChannel(200, "face"))
-    'reference.sum.face'
+    >>> reference(OwnChannel(200))
+    'reference.sum'
     """
-    return f"reference.{own.statistic}{f'.{own.mask}' if own.mask else ''}"
+    return f"reference.{own.statistic}{f'.{own.mask}.{own.digest[:8]}' if own.mask else ''}"
+
+
+def crosses(context: Context) -> bool:
+    """Whether some intervention takes its donor from another seed."""
+    done = context.interventions.values()
+    return any(isinstance(part, Patch) and part.seed is not None for one in done for part in one.parts)

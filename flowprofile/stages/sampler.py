@@ -21,7 +21,7 @@ from flowprofile.flow.stage import Chain, Given, Need, Outputs, Stage, Walker
 from flowprofile.kinds import Context, Kind, Request
 from flowprofile.measures.nulls import posterior_chain
 from flowprofile.objects.probes import PredictedImage
-from flowprofile.stages.kinship import kinship
+from flowprofile.stages.kinship import crosses, kinship
 from flowprofile.stages.promises import NULL, STATES, Keep, image_promise
 from flowprofile.time.rules import Rule, rule
 from flowprofile.time.steps import kept
@@ -31,6 +31,18 @@ class TrajectoryParams(Table):
     """Parameters of the trajectory."""
 
     keep: Keep = Field("::1", description='states to store: a list, a slice "::50", or { exponential = 20 }')
+    before: bool = Field(
+        False,
+        description="also the state before each of them, from which what the network shows at them can be replayed",
+    )
+
+
+class PredictedParams(Table):
+    """Parameters of the predicted image."""
+
+    keep: Keep = Field(
+        "::1", description='states to store it at: a list, a slice "::50", or { exponential = 20 }'
+    )
 
 
 def states(context: Context) -> Stage:
@@ -50,6 +62,7 @@ def states(context: Context) -> Stage:
             partial(_sampling, context),
             1 if sampler.guidance_scale == 1 else 2,
             kinship(context),
+            crosses(context),
         ),
         stored=False,
         attrs={"noise": context.noise.scheme},
@@ -229,13 +242,17 @@ class _Knowing:
 def _trajectory(request: Request) -> list[Stage]:
     """Store the states: the chain itself, with the states it keeps."""
     assert isinstance(request.params, TrajectoryParams)
-    times = kept(request.params.keep, request.context.grid)
-    return [replace(request.context.built[STATES], times=times, stored=True)]
+    context = request.context
+    times = kept(request.params.keep, context.grid)
+    if request.params.before:
+        starts = {context.before(t) for t in times if t != context.grid[0]}
+        times = tuple(t for t in context.grid if t in starts or t in times)
+    return [replace(context.built[STATES], times=times, stored=True)]
 
 
 def _predicted_x0(request: Request) -> list[Stage]:
     """Store what the network believes the image to be, at each kept step."""
-    assert isinstance(request.params, TrajectoryParams)
+    assert isinstance(request.params, PredictedParams)
     context = request.context
     name = context.probe(PredictedImage())
 
@@ -262,5 +279,5 @@ def _predicted_x0(request: Request) -> list[Stage]:
 
 KINDS = (
     Kind("trajectory", 1, TrajectoryParams, _trajectory, needs=(), summary="the sampler's states x_t"),
-    Kind("predicted_x0", 1, TrajectoryParams, _predicted_x0, summary="the image predicted at each step"),
+    Kind("predicted_x0", 1, PredictedParams, _predicted_x0, summary="the image predicted at each step"),
 )

@@ -114,6 +114,43 @@ def test_an_intervention_has_the_same_bits_alone_among_others_and_added_later(st
     )
 
 
+def test_steering_by_the_difference_of_two_labels_adds_exactly_that_vector(store):
+    layer, time = "mid_attn.fn", 500
+    difference = {"from": "difference", "plus": [5], "minus": [3], "time": time, "seeds": "0:2"}
+    table = {
+        "towards": {"kind": "steer", "layer": layer, "vector": difference, "scale": 2.0, "time": [400, 0]}
+    }
+    tree = opened(definition(table), store)
+    name = next(str(name) for name in tree.intervention.values if str(name).startswith("steer"))
+    pooled = tree[f"steering/{layer}"]["activation"].sel(intervention="none", time=time).astype("float64")
+    vector = (pooled.sel(label=5).mean("seed") - pooled.sel(label=3).mean("seed")).astype("float32")
+    explicit = {
+        "same": {
+            "kind": "steer",
+            "layer": layer,
+            "vector": vector.values.tolist(),
+            "scale": 2.0,
+            "time": [400, 0],
+        }
+    }
+    other = opened(definition(explicit), f"{store}-explicit")
+    same = next(str(name) for name in other.intervention.values if str(name).startswith("steer"))
+    for seed in (0, 1):
+        assert np.array_equal(state(tree, name, 3, seed), state(other, same, 3, seed))
+        assert not np.array_equal(state(tree, name, 3, seed), state(tree, "none", 3, seed))
+    assert running.run(definition(table), into=store).regions == 0
+
+
+def test_a_donor_may_have_another_seed(store):
+    table = {"all": {"kind": "patch", "layers": "final_conv", "from": {"seed": 1}}}
+    tree = opened(definition(table, seeds="0:9", labels=[3], steps=10), store)
+    name = next(str(name) for name in tree.intervention.values if str(name).startswith("patch"))
+    assert np.array_equal(state(tree, name, 3, 1), state(tree, "none", 3, 1))
+    assert not np.array_equal(state(tree, name, 3, 8), state(tree, "none", 3, 8))
+    alone = opened(definition(table, seeds=[1, 8], labels=[3], steps=10), f"{store}-alone")
+    assert np.array_equal(state(tree, name, 3, 8), state(alone, name, 3, 8))
+
+
 def test_the_axis_can_be_searched_by_what_was_done(store):
     table = {
         "random": {"kind": "ablate", "layer": "mid_attn.fn", "channel": {"from": "random", "n": 3}},

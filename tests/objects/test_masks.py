@@ -67,6 +67,13 @@ def test_two_masks_are_one_if_and_only_if_their_pixels_are(first, second):
     assert (one == other) == same == (one.digest == other.digest) == (hash(one) == hash(other))
 
 
+def test_equal_bits_in_another_shape_are_another_mask():
+    shapes = [(1, 6), (6, 1), (2, 3), (3, 2), (1, 7)]
+    ones = [np.ones(shape, bool) for shape in shapes]
+    ones[-1][0, 6] = False  # the padding of six bits to a byte
+    assert len({fixed("ones", array).digest for array in ones}) == len(shapes)
+
+
 def test_a_mask_keeps_its_pixels_when_the_array_changes():
     array = np.eye(4, dtype=bool)
     mask = fixed("diagonal", array)
@@ -136,9 +143,16 @@ def strokes(alpha, colour=(200, 30, 90)):
 
 
 def palette():
-    picture = Image.fromarray(DRAWN.astype(np.uint8))
-    picture = picture.convert("P")
-    picture.putpalette([0, 0, 0, 255, 255, 255] + [0] * 762)
+    """Index 0 is white, so the indices are not the mask."""
+    picture = Image.fromarray((~DRAWN).astype(np.uint8)).convert("P")
+    picture.putpalette([255, 255, 255, 0, 0, 0] + [0] * 762)
+    return picture
+
+
+def cut_out():
+    """Black strokes on a white that is declared transparent."""
+    picture = Image.fromarray((~DRAWN).astype(np.uint8) * 255)
+    picture.info["transparency"] = 255
     return picture
 
 
@@ -151,6 +165,7 @@ PICTURES = {
     "colour space": Image.fromarray(WHITE).convert("RGB"),
     "opaque": Image.fromarray(WHITE).convert("RGBA"),
     "palette": palette(),
+    "cut out": cut_out(),
     "gray with alpha": Image.merge("LA", [Image.new("L", SHAPE), Image.fromarray(WHITE)]),
     "strokes": strokes(WHITE),
     "black strokes": strokes(WHITE, (0, 0, 0)),
@@ -162,7 +177,7 @@ def test_every_kind_of_two_valued_picture_is_the_mask_that_was_drawn(kind, tmp_p
     PICTURES[kind].save(tmp_path / "Mask.PNG", format="PNG")
     mask = meant("Mask.PNG", folder=tmp_path)
     assert np.array_equal(mask.array, DRAWN)
-    assert mask.name == "Mask.PNG"
+    assert mask.name == f"Mask.PNG {mask.digest[:8]}"
     monkeypatch.chdir(tmp_path)
     assert meant({"png": "Mask.PNG"}) == mask == meant(DRAWN)
 
@@ -274,7 +289,12 @@ def test_a_mask_passes_through_and_is_measured_again():
     assert isinstance(mask, Mask)
 
 
-def test_arrays_of_equal_content_have_one_name_and_others_another():
+def test_equal_content_has_one_name_wherever_it_lies_and_other_content_another(tmp_path):
+    for folder, drawn in (("a", DRAWN), ("b", DRAWN), ("c", ~DRAWN)):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(drawn).save(tmp_path / folder / "m.png")
+    names = [meant(f"{folder}/m.png", folder=tmp_path).name for folder in "abc"]
+    assert names[0] == names[1] != names[2]
     one, again, other = meant(DRAWN), meant(DRAWN.tolist()), meant(~DRAWN)
     assert one.name == again.name != other.name
 
