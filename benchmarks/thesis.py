@@ -4,7 +4,7 @@ Written from METHODS (4 and 6), defects included, each by its own name: they are
 and what they must not reproduce.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -59,7 +59,8 @@ def volume(step: Step, mask: Tensor, *, defects: Defects = NONE) -> Tensor:
         rows = []
         for y, x_ in places:
             x.grad = planes[0].grad = None
-            chosen[y, x_].backward(retain_graph=True)
+            # torch declares no types for it.
+            chosen[y, x_].backward(retain_graph=True)  # type: ignore[no-untyped-call]
             row = _gradient(x)[0].sum(0)
             if defects.label_plane:
                 row = row + _gradient(planes[0])[0, len(step.x) :].sum(0)
@@ -88,7 +89,7 @@ def layer_gradients(
         with _asking(step.network):
             chosen, places = _chosen(step.image(step.x[None].clone())[0], mask, defects)
             for y, x in places:
-                chosen[y, x].backward(retain_graph=True)
+                chosen[y, x].backward(retain_graph=True)  # type: ignore[no-untyped-call]
     finally:
         for hook in hooks:
             hook.remove()
@@ -136,3 +137,19 @@ def _planes(network: UNet, colours: int) -> Iterator[list[Tensor]]:
         yield found
     finally:
         hook.remove()
+
+
+def channels(network: UNet, layers: Sequence[str], sampled: Callable[[], None]) -> dict[str, list[Tensor]]:
+    """The strongest channel of every step by layer, from one whole run of the sampler for each layer."""
+    found: dict[str, list[Tensor]] = {}
+    for name in layers:
+        kept: list[Tensor] = []
+        hook = network.get_submodule(name).register_forward_hook(
+            lambda module, given, out, kept=kept: kept.append(out.clone())
+        )
+        try:
+            sampled()
+        finally:
+            hook.remove()
+        found[name] = [activation.sum((2, 3)).argmax(1) for activation in kept]
+    return found

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from flowprofile.cases import CLEAN, Sweep
+from flowprofile.compat import BY_NAME, Compat, noise_of
+from flowprofile.conditioning.interventions import Switch
 from flowprofile.conditioning.labels import LabelSpace
 from flowprofile.definitions import Pipeline, Sampler, Text
 from flowprofile.errors import DefinitionError, ModelError
@@ -33,6 +35,7 @@ from flowprofile.stages.sampler import null_states, states
 from flowprofile.stages.splitting import stages_of
 from flowprofile.time.rules import parameters, rule
 from flowprofile.time.schedule import schedule
+from flowprofile.time.sources import Noise
 from flowprofile.time.steps import respaced
 
 RESERVED: Final = ("measures", "noise")
@@ -77,6 +80,7 @@ class Assembled:
 def assemble(pipeline: Pipeline, text: Text | None = None, *, allow_code: bool = False) -> Assembled:
     """Check a pipeline and wire its stages."""
     text = text or Text("the pipeline", "")
+    pipeline = _settled(pipeline, BY_NAME[pipeline.compat])
     card, identity, opener = _model(pipeline.model, text)
     kinds = {
         name: lookup(
@@ -144,9 +148,37 @@ def _context(
         open=_guided(opener, sampler.guidance_scale),
         identity=identity,
         labels=labels,
+        noise=_noise(pipeline, card, grid, text),
+        compat=BY_NAME[pipeline.compat],
         sites=sites(card, pipeline.model),
-        folder=Path(text.name).parent if text.source else None,
+        folder=_folder(text),
     )
+
+
+def _folder(text: Text) -> Path | None:
+    """Where a definition's relative paths begin; None for the working folder."""
+    return Path(text.name).parent if text.source else None
+
+
+def _settled(pipeline: Pipeline, compat: Compat) -> Pipeline:
+    """The pipeline with the defaults of the code that it reproduces, so that it says itself what it means."""
+    sampler, stages = pipeline.sampler, pipeline.stages
+    if compat.noise is not None and "noise" not in sampler.model_fields_set:
+        sampler = Sampler.model_validate({**sampler.model_dump(exclude_none=True), "noise": compat.noise})
+    if compat.stages:
+        stages = {
+            name: {**compat.stages.get(str(table.get("use", name)), {}), **table}
+            for name, table in stages.items()
+        }
+    return pipeline.model_copy(update={"sampler": sampler, "stages": stages})
+
+
+def _noise(pipeline: Pipeline, card: ModelCard, grid: tuple[int, ...], text: Text) -> Noise:
+    """Where the noise comes from; a file of first states is looked at here, and loaded when it is needed."""
+    asked = pipeline.sampler.noise
+    source = asked if isinstance(asked, str) else (_folder(text) or Path()) / asked.file
+    with _placed(text, "sampler", "noise"):
+        return noise_of(source, grid=grid, shape=card.shape, seeds=pipeline.cases.seeds)
 
 
 def _interventions(pipeline: Pipeline, context: Context, text: Text) -> tuple[Done, ...]:
@@ -183,7 +215,14 @@ def _base(context: Context, identity: str) -> dict[str, Any]:
         "options": dict(context.rule),
         "noise": context.noise.scheme,
         "precision": "float32",
+        **({"edits": "in place"} if context.compat.in_place and _edited(context) else {}),
     }
+
+
+def _edited(context: Context) -> bool:
+    """Whether some layer's output is changed; a switch of the label changes none."""
+    parts = [part for one in context.interventions.values() for part in one.parts]
+    return any(not isinstance(part, Switch) for part in parts)
 
 
 def _table(kind: Kind, request: Request) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 
+from flowprofile.compat import NONE, Compat
 from flowprofile.conditioning.interventions import Difference, Intervention
 from flowprofile.definitions import Sampler, Table, Text, refusal
 from flowprofile.errors import DefinitionError, nearest
@@ -50,6 +51,8 @@ class Context:
     """The labels of the sweep."""
     noise: Noise = PHILOX
     """Where the noise comes from."""
+    compat: Compat = NONE
+    """What is done as published code does it."""
     identity: str = ""
     """Digest of the model's content."""
     sites: Mapping[str, Site] = field(default_factory=dict)
@@ -102,6 +105,7 @@ class Context:
                 self.batch,
                 masks={name: mask.array for name, mask in self.masks.items() if mask.array is not None},
                 vectors=self.vectors,
+                in_place=self.compat.in_place,
             )
         return self._loaded["watched"]
 

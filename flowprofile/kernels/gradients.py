@@ -38,10 +38,20 @@ Measured on one core, a U-Net of width 16, against one backward pass per pixel: 
 6.9x and 5.1x for 64 pixels at 16 px, 6.5x, 8.8x, 10.4x and 7.4x for 256, and 3.8x, 4.4x, 3.9x and 2.7x for 256 pixels at
 32 px. Larger images fill the cache with fewer rows, and a mask of few pixels leaves rows unused, so not 32.
 """
-_IN_FLIGHT: Final = 3
-"""Copies of the largest activation that exist while it is made or differentiated; two were measured."""
+_IN_FLIGHT: Final = 6
+"""Copies of the largest activation that exist while it is made or differentiated, a convolution's scratch memory among
+them; two to five were measured.
+"""
 
 
+@contextmanager
+def _graph() -> Iterator[None]:
+    """Autograd records, whatever mode the caller is in."""
+    with torch.inference_mode(mode=False), torch.enable_grad():
+        yield
+
+
+@_graph()
 def volume(
     eps: Eps,
     x: Tensor,
@@ -89,6 +99,7 @@ def volume(
     return torch.cat([empty, *pieces])[: len(pixels)]
 
 
+@_graph()
 def signed_sum(
     eps: Eps, x: Tensor, mask: Tensor, *, factors: tuple[float, float], identity: bool = True
 ) -> Tensor:
@@ -99,9 +110,10 @@ def signed_sum(
     c_x, c_eps = factors
     chosen = _checked_mask(mask, x)
     rows = c_eps * _pulled(eps, x, chosen.to(x.dtype)).sum(1)
-    return rows + c_x * x.shape[1] * chosen if identity else rows
+    return rows + c_x * x.shape[1] * chosen.to(rows.dtype) if identity else rows
 
 
+@_graph()
 def energy(
     eps: Eps,
     x: Tensor,
@@ -154,10 +166,11 @@ def energy(
     found = c_eps**2 * total / probes
     if not identity:
         return found
-    own = c_x * x.shape[0] * inside
+    own = c_x * x.shape[0] * inside.to(found.dtype)
     return found + 2.0 * c_eps * own * diagonal / probes + own**2
 
 
+@_graph()
 def layer_gradients(
     eps: Eps,
     x: Tensor,
@@ -177,20 +190,23 @@ def layer_gradients(
     chosen = _checked_mask(mask, x).to(x.dtype)
     if not layers:
         return {}
-    with _graph(), tapping(model, layers, graph=True) as seen:
-        target = (_evaluated(eps, _own(x)) * chosen[:, None]).sum()
+    with tapping(model, layers, graph=True) as seen:
+        out = eps(_own(x))
+        # Read first: without one of these layers in it, eps has no graph, and its absence is the better news.
         outputs = [seen[layer] for layer in layers]
+        target = (_differentiable(out, x) * chosen[:, None]).sum()
         found = torch.autograd.grad(target, outputs, materialize_grads=True)
     return {layer: c_eps * gradient.to(_wide(x)) for layer, gradient in zip(layers, found, strict=True)}
 
 
+@_graph()
 def memory_bytes(
     eps: Eps, x: Tensor, *, pixels: int, reduce: Reduce = "sum", replicas: int = REPLICAS
 ) -> int:
     """Projected peak of what `volume` allocates: saved activations, gradients in flight, and the result.
 
     x[channel y x] and `eps` may live on the meta device, where nothing is computed; `eps` must take any number of rows.
-    Scratch memory of convolutions is not in it (some MB on a CPU).
+    Of the scratch memory of convolutions no more is in it than `_IN_FLIGHT` leaves for it.
     """
     # Not one row: then some copies are left out. What does not grow with the rows are the weights.
     two, _ = _saved(eps, x, rows=2)
@@ -214,21 +230,18 @@ def _backwards(eps: Eps, x: Tensor, pixels: Tensor, replicas: int) -> Iterator[t
     places = filled.view(-1, replicas, 2).unbind(0)
     inputs = _own(x.expand(replicas, *x.shape)).requires_grad_()
     lane = torch.arange(replicas, device=x.device)
-    with _graph():
-        out = _evaluated(eps, inputs)
+    out = _evaluated(eps, inputs)
     for number, place in enumerate(places):
-        with _graph():
-            target = out[lane, :, place[:, 0], place[:, 1]].sum()
-            (gradient,) = torch.autograd.grad(target, inputs, retain_graph=number + 1 < len(places))
+        target = out[lane, :, place[:, 0], place[:, 1]].sum()
+        (gradient,) = torch.autograd.grad(target, inputs, retain_graph=number + 1 < len(places))
         yield gradient.to(_wide(x)), place
 
 
 def _pulled(eps: Eps, x: Tensor, weights: Tensor) -> Tensor:
     """Gradient of sum(weights * eps) in one pass: x[row channel y x], weights[row y x]."""
     inputs = _own(x).requires_grad_()
-    with _graph():
-        target = (_evaluated(eps, inputs) * weights[:, None]).sum()
-        (gradient,) = torch.autograd.grad(target, inputs)
+    target = (_evaluated(eps, inputs) * weights[:, None]).sum()
+    (gradient,) = torch.autograd.grad(target, inputs)
     return gradient.to(_wide(x))
 
 
@@ -300,24 +313,16 @@ def _saved(eps: Eps, x: Tensor, *, rows: int) -> tuple[int, int]:
         return kept
 
     inputs = _own(x.expand(rows, *x.shape)).requires_grad_()
-    with _graph(), torch.autograd.graph.saved_tensors_hooks(note, lambda kept: kept):
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda kept: kept):
         # The result holds the graph, so that no storage is freed and counted again under its old number.
         out = _evaluated(eps, inputs)
     del out
     return sum(sizes.values()), largest
 
 
-@contextmanager
-def _graph() -> Iterator[None]:
-    """Autograd records, whatever mode the caller is in."""
-    with torch.inference_mode(mode=False), torch.enable_grad():
-        yield
-
-
 def _own(x: Tensor) -> Tensor:
-    """A plain copy that no graph and no inference mode has a hold on."""
-    with torch.inference_mode(mode=False):
-        return x.detach().clone(memory_format=torch.contiguous_format)
+    """A plain copy that no graph and, under `_graph`, no inference mode has a hold on."""
+    return x.detach().clone(memory_format=torch.contiguous_format)
 
 
 def _wide(x: Tensor) -> torch.dtype:
@@ -326,11 +331,14 @@ def _wide(x: Tensor) -> torch.dtype:
 
 
 def _evaluated(eps: Eps, inputs: Tensor) -> Tensor:
-    out = eps(inputs)
-    if out.shape != inputs.shape or not out.requires_grad:
-        fact = "has no graph" if out.shape == inputs.shape else f"has the shape {list(out.shape)}"
+    return _differentiable(eps(inputs), inputs)
+
+
+def _differentiable(out: Tensor, x: Tensor) -> Tensor:
+    if out.shape != x.shape or not out.requires_grad:
+        fact = "has no graph" if out.shape == x.shape else f"has the shape {list(out.shape)}"
         raise DefinitionError(
-            f"eps of x[{', '.join(map(str, inputs.shape))}] {fact}.",
+            f"eps of x[{', '.join(map(str, x.shape))}] {fact}.",
             consequence="There is no derivative of the step to be had from it.",
             remedy="give a function of x that returns eps in x's own shape and does not detach it or run under no_grad",
         )

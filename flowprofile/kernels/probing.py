@@ -51,6 +51,8 @@ class Watched:
     """Masks of ablations by name, bool[y x]."""
     vectors: Mapping[tuple[str, Difference], np.ndarray] = field(default_factory=dict)
     """Differences of group means by layer, [channel]."""
+    in_place: bool = False
+    """Write edits into the layers' outputs, as published code does (`compat.Compat.in_place`)."""
     shown: dict[str, Tensor] = field(default_factory=dict)
     """What the latest call showed, by probe, [lane ...]."""
 
@@ -70,7 +72,7 @@ class Watched:
         label = pad(torch.tensor(acts.labels(), dtype=torch.int64), rows)
         with torch.no_grad():
             edits = acts.edits(self.denoiser, rows=rows, batch=self.batch)
-        with tapping(self.denoiser, edits=edits) if edits else nullcontext():
+        with tapping(self.denoiser, edits=edits, in_place=self.in_place) if edits else nullcontext():
             yield lambda x: self.denoiser(x, index, label)
 
     def ask(self, lanes: Sequence[Lane], x: Tensor, asked: Iterable[str], given: Results) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from flowprofile.cases import Case
-from flowprofile.kernels import gradients
+from flowprofile.kernels import gradients, published
 from flowprofile.kernels.acting import Lane, Results
 from flowprofile.kernels.probing import Watched
 from flowprofile.time.sample import pad
@@ -39,11 +39,28 @@ class Pulled:
         pixels: np.ndarray,
         reduce: gradients.Reduce,
         identity: bool,
+        label_plane: bool = False,
+        skips_zeros: bool = False,
     ) -> np.ndarray:
-        """Rows of d x_t / d x_{t+1} at the pixels [pixel 2], [case time pixel (channel) y x]; starts[case time c y x]."""
+        """Rows of d x_t / d x_{t+1} at the pixels [pixel 2], [case time pixel (channel) y x]; starts[case time c y x].
+
+        The last two are deviations of published code, see `published.volume`; they reduce by "sum".
+        """
+        module = self.watched.denoiser.module
+        first = module.get_submodule("init_conv") if label_plane and module is not None else None
 
         def rows(lane: Lane, x: Tensor) -> Tensor:
             with self.watched.acting([lane], given, rows=gradients.REPLICAS) as eps:
+                if label_plane or skips_zeros:
+                    return published.volume(
+                        eps,
+                        x,
+                        pixels=torch.tensor(pixels),
+                        factors=self._factors(lane),
+                        identity=identity,
+                        first=first,
+                        skips_zeros=skips_zeros,
+                    )
                 return gradients.volume(
                     eps,
                     x,

@@ -6,6 +6,7 @@ and interventions in force, and goes backwards through it.
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from hashlib import sha256
 from typing import Any, Literal
 
 import numpy as np
@@ -15,6 +16,7 @@ from pydantic import Field
 from flowprofile.axes import CASE, CHANNEL, LAYER, PIXEL, TIME, X, Y
 from flowprofile.cases import Case
 from flowprofile.definitions import Table
+from flowprofile.errors import DefinitionError
 from flowprofile.flow.blocks import cases_of, times_of
 from flowprofile.flow.fingerprint import key
 from flowprofile.flow.stage import Given, Need, Stage
@@ -26,6 +28,7 @@ from flowprofile.stages.layers import chosen
 from flowprofile.stages.masks import MaskValue, fixed_mask
 from flowprofile.stages.promises import STATES, Keep, array_promise, coords
 from flowprofile.stages.splitting import Split, numbers, stages_of
+from flowprofile.stages.strokes import Strokes, drawn
 from flowprofile.store.promise import promise as promised
 
 Reduce = Literal["sum", "abs", "l2", "none"]
@@ -102,19 +105,51 @@ def _asks(context: Context) -> int:
 def _volume(request: Request) -> list[Stage]:
     params, context = request.params, request.context
     assert isinstance(params, VolumeParams)
-    mask = fixed_mask(params.mask, context, place=request.place)
+    mask, strokes = drawn(params.mask, context, place=request.place)
     assert mask.array is not None
-    recipe = {"reduce": params.reduce, "identity": params.identity}
+    _published_fits(request, params)
+    recipe = {**_recipe(params, context), **_weighed(strokes)}
     split = Split(
         of=key({**recipe, "base": context.identity, "sampler": context.sampler.model_dump(mode="json")})[:10],
         wanted=numbers(pixels(mask.array), context.card.shape[2]),
-        make=lambda suffix, rows: _rows(request, params, rows, name=f"{request.name}{suffix}"),
+        make=lambda suffix, rows: _rows(request, params, rows, strokes, name=f"{request.name}{suffix}"),
     )
     context.splits[request.name] = split
     return stages_of(split, ())
 
 
-def _rows(request: Request, params: VolumeParams, rows: tuple[int, ...], *, name: str) -> Stage:
+def _recipe(params: VolumeParams, context: Context) -> dict[str, Any]:
+    """What decides a row, but for its pixel."""
+    return {"reduce": params.reduce, "identity": params.identity, **context.compat.volume}
+
+
+def _weighed(strokes: Strokes | None) -> dict[str, str]:
+    """The numbers that rows are multiplied by, as a key says them."""
+    return {} if strokes is None else {"strokes": sha256(strokes.tobytes()).hexdigest()[:16]}
+
+
+def _published_fits(request: Request, params: VolumeParams) -> None:
+    """Whether the volume can be computed as published code does it."""
+    context = request.context
+    if not context.compat.volume:
+        return
+    whole = params.reduce == "sum" and context.sampler.guidance_scale == 1
+    if not whole or "init_conv" not in context.sites:
+        raise DefinitionError(
+            f"compat = {context.compat.name!r} has no such gradient volume ({request.place}).",
+            consequence="Its code adds up the colours and the label's planes that the thesis' U-Net is given in one call.",
+            remedy='use a U-Net of the thesis\' layout, reduce = "sum" and guidance_scale = 1, or leave out compat',
+        )
+
+
+def _rows(
+    request: Request,
+    params: VolumeParams,
+    rows: tuple[int, ...],
+    strokes: Strokes | None,
+    *,
+    name: str,
+) -> Stage:
     """The rows of some pixels; volumes of other pixels of one recipe are joined when they are opened."""
     context = request.context
     colours, height, width = context.card.shape
@@ -124,7 +159,7 @@ def _rows(request: Request, params: VolumeParams, rows: tuple[int, ...], *, name
         "units": "1",
         "identity": params.identity,
     }
-    recipe: dict[str, Any] = {"reduce": params.reduce, "identity": params.identity}
+    recipe = _recipe(params, context)
     numbered = np.array(rows, dtype=np.int64)
     places = np.stack([numbered // width, numbered % width], axis=1)
     axes = {
@@ -137,20 +172,27 @@ def _rows(request: Request, params: VolumeParams, rows: tuple[int, ...], *, name
     }
 
     def computed(pulled: Any, cases: Any, times: Any, starts: Any, given: Any) -> dict[str, np.ndarray]:
-        return {"gradient": pulled.volumes(cases, times, starts, given, pixels=places, **recipe)}
+        found = pulled.volumes(cases, times, starts, given, pixels=places, **recipe)
+        if strokes is not None:
+            found = found * strokes[places[:, 0], places[:, 1]][:, None, None]
+        return {"gradient": found}
 
     return Stage(
         name=name,
         kind="gradient_volume",
         group=f"gradients/{request.name}",
         version=1,
-        params={**recipe, "pixels": list(rows)},
+        params={**recipe, **_weighed(strokes), "pixels": list(rows)},
         needs=(Need(STATES, halo=1),),
         times=window(request, params.keep),
         promise=array_promise("gradient", (PIXEL, *inputs), axes, context, attrs=attrs),
         compute=asking(context, computed, {"gradient": (PIXEL, *inputs)}),
         asks=_asks(context),
-        attrs={**attrs, "join": {"axis": PIXEL, "of": context.splits[request.name].of}},
+        attrs={
+            **attrs,
+            **context.compat.volume,
+            "join": {"axis": PIXEL, "of": context.splits[request.name].of},
+        },
     )
 
 

@@ -18,7 +18,7 @@ from flowprofile.kinds import Kind, Request
 from flowprofile.measures import between, images
 from flowprofile.stages.labels import Paired, several_labels, squares
 from flowprofile.stages.promises import NULL, STATES, Keep, array_promise, curve_promise
-from flowprofile.time.steps import kept
+from flowprofile.time.steps import kept, stepped
 
 Values = Callable[..., np.ndarray]
 """(frames[case time ...], reference[case ...] or None for the state before) to values [case time]."""
@@ -163,7 +163,7 @@ def _measured(request: Request, params: ImageParams, kind: str) -> tuple[int, ..
     context = request.context
     pairs = context.grid[1:]
     if params.between == "steps":
-        return pairs if params.keep is None else kept(params.keep, pairs)
+        return pairs if params.keep is None else stepped(params.keep, context.grid)
     # At t = 0 the state is the final image itself: its PSNR is infinite and is left out.
     grid = context.grid[:-1] if kind == "psnr" else context.grid
     if params.keep is not None:

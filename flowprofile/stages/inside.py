@@ -4,6 +4,7 @@ All of them are outputs of the sampler's chain: they ride on steps that are take
 are reduced where the tensor is before anything is copied.
 """
 
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
@@ -20,7 +21,7 @@ from flowprofile.stages.layers import Layers, chosen
 from flowprofile.stages.masks import MaskValue, mask_of
 from flowprofile.stages.promises import STATES, Keep, Promise, array_promise
 from flowprofile.stages.read_masks import strongest_in_region
-from flowprofile.time.steps import kept
+from flowprofile.time.steps import stepped
 
 
 class LayersParams(Table):
@@ -59,9 +60,17 @@ class AttentionParams(LayersParams):
     )
 
 
+class AttentionMapParams(AttentionParams):
+    """Parameters of stored attention maps."""
+
+    normalise: Literal["none", "minmax"] = Field(
+        "none", description="minmax: every map is scaled to 0..1 by its own least and largest number"
+    )
+
+
 def window(request: Request, keep: Keep) -> tuple[int, ...]:
     """The states at which the network shows something: all but noise itself."""
-    return kept(keep, request.context.grid[1:])
+    return stepped(keep, request.context.grid)
 
 
 def observed(
@@ -230,10 +239,34 @@ def residual(layer: str) -> str:
 
 def _attention(request: Request) -> list[Stage]:
     params, context = request.params, request.context
-    assert isinstance(params, AttentionParams)
+    assert isinstance(params, AttentionMapParams)
     layers = attention_layers(params, context, place=request.place)
     times = window(request, params.keep)
-    return [attention_map(request, layers, times=times, stored=True, name=request.name)]
+    stage = attention_map(request, layers, times=times, stored=True, name=request.name)
+    return [_spread(stage, context) if params.normalise == "minmax" else stage]
+
+
+def _spread(stage: Stage, context: Context) -> Stage:
+    """The same maps, each scaled to 0..1; one that is constant becomes 0."""
+    attrs = {**stage.attrs, "normalise": "minmax"}
+    _, height, width = context.card.shape
+    axes = {Y: np.arange(height), X: np.arange(width)}
+    made = stage.compute
+    assert made is not None
+
+    def compute(block: xr.Dataset) -> xr.Dataset:
+        maps = made(block)["map"]
+        low, high = maps.min((Y, X)), maps.max((Y, X))
+        scaled = (maps - low) / (high - low).where(high > low, 1.0)
+        return xr.Dataset({"map": scaled.transpose(CASE, TIME, Y, X).astype(np.float32)})
+
+    return replace(
+        stage,
+        params={**stage.params, "normalise": "minmax"},
+        promise=array_promise("map", (Y, X), axes, context, attrs=attrs),
+        compute=compute,
+        attrs=attrs,
+    )
 
 
 def attention_layers(params: AttentionParams, context: Context, *, place: str) -> tuple[str, ...]:
@@ -279,5 +312,7 @@ KINDS = (
         summary="sum over a layer's channels",
     ),
     Kind("max_channel", 1, MaxChannelParams, _max_channel, summary="strongest channel c* of each layer"),
-    Kind("attention", 1, AttentionParams, _attention, summary="attention map A_t, at the size of the image"),
+    Kind(
+        "attention", 1, AttentionMapParams, _attention, summary="attention map A_t, at the size of the image"
+    ),
 )

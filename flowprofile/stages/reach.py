@@ -27,6 +27,10 @@ class InfluenceParams(Table):
     """Parameters of the radius of influence."""
 
     weight: Literal["squared", "absolute"] = Field("squared", description="what a gradient counts for")
+    threshold: bool = Field(
+        False,
+        description="also the thesis' count of pixels above their row's mean + 0.001, which measures no reach",
+    )
 
 
 def _influence(request: Request) -> list[Stage]:
@@ -67,8 +71,11 @@ def _radii(
         found = {"radius": influence.radius(values, places, weight=params.weight)}
         radii = influence.mass_radii(values, places, shares=SHARES, weight=params.weight)
         found |= {f"radius_{int(100 * share)}": radii[..., at] for at, share in enumerate(SHARES)}
+        plain: dict[str, np.ndarray] = {key: value.astype(np.float32) for key, value in found.items()}
+        if params.threshold:
+            plain["above_mean"] = influence.thesis_count(values)
         return xr.Dataset(
-            {key: ((CASE, TIME, PIXEL), value.astype(np.float32)) for key, value in found.items()},
+            {key: ((CASE, TIME, PIXEL), value) for key, value in plain.items()},
             coords={TIME: block[TIME]},
         )
 
@@ -77,14 +84,18 @@ def _radii(
 
     def promise(times: tuple[int, ...]) -> xr.Dataset:
         variables = dict.fromkeys(names, ((TIME, PIXEL), "float32"))
-        return promised(variables, coords(times, context) | axes, variable_attrs=dict.fromkeys(names, attrs))
+        told = dict.fromkeys(names, attrs)
+        if params.threshold:
+            variables["above_mean"] = ((TIME, PIXEL), "int64")
+            told["above_mean"] = {"long_name": "pixels above their row's mean + 0.001", "units": "1"}
+        return promised(variables, coords(times, context) | axes, variable_attrs=told)
 
     return Stage(
         name=name,
         kind="influence",
         group=f"measures/{request.name}",
         version=1,
-        params={"weight": params.weight},
+        params={"weight": params.weight, **({"threshold": True} if params.threshold else {})},
         needs=(Need(f"{request.needs[0]}{suffix}"),),
         times=first.times,
         promise=promise,

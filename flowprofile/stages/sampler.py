@@ -24,7 +24,7 @@ from flowprofile.objects.probes import PredictedImage
 from flowprofile.stages.kinship import crosses, kinship
 from flowprofile.stages.promises import NULL, STATES, Keep, image_promise
 from flowprofile.time.rules import Rule, rule
-from flowprofile.time.steps import kept
+from flowprofile.time.steps import kept, stepped
 
 
 class TrajectoryParams(Table):
@@ -269,7 +269,7 @@ def _predicted_x0(request: Request) -> list[Stage]:
             version=1,
             params={},
             needs=(Need(STATES),),
-            times=kept(request.params.keep, context.grid[1:]),
+            times=stepped(request.params.keep, context.grid),
             promise=image_promise("x0_hat", context, long_name="x_0 as predicted during the step into x_t"),
             compute=compute,
             outputs=frozenset({name}),

@@ -65,6 +65,20 @@ def kept(spec: Spec, grid: Sequence[int]) -> tuple[int, ...]:
     return chosen
 
 
+def stepped(spec: Spec, grid: Sequence[int]) -> tuple[int, ...]:
+    """As `kept`, for what belongs to a step and not to a state: noise itself, which no step leads to, is left out.
+
+    The same filter thus means the same states of the trajectory and of what the network showed on the way into them.
+
+    >>> stepped("::2", full(5))
+    (3, 1)
+    """
+    if isinstance(spec, str | Mapping):
+        chosen = tuple(t for t in kept(spec, grid) if t != grid[0])
+        return chosen or kept(spec, grid[1:])
+    return kept(spec, grid[1:])
+
+
 def _slice(text: str) -> slice:
     parts = text.split(":")
     try:

@@ -27,7 +27,7 @@ KEYS = {
 }
 OUTPUTS = {
     "trajectory/x_t": [0.19163, 0.87531, 0.01123],
-    "predicted_x0/x0_hat": [0.49434, 0.10569, -0.00361],
+    "predicted_x0/x0_hat": [0.49706, 0.127, -0.00705],
     "measures/step_ssim/value": [0.61969, 0.21479, 0.01652],
     "measures/step_ssim/null": [0.62049, 0.21486, 0.01658],
     "measures/final_ssim/value": [0.09897, 0.22192, 0.01596],
@@ -106,7 +106,7 @@ GOLDEN_PLANS = {
         "max_channel": (320, 0, 125440),
         "attention": (320, 0, 1310720),
         "attention_sum": (320, 0, 1310720),
-        "gradients.1f53dcb2": (0, 320, 0),
+        "gradients.7e82a32f": (0, 320, 0),
         "volume": (320, 320, 35389440),
         "step_ssim": (16000, 0, 64000),
         "label_ssim": (336, 0, 5376),

@@ -122,6 +122,15 @@ def test_a_picture_has_the_same_masks_in_any_company(reader, truth):
     assert reader.regions(images[:0]).shape == (0, len(REGIONS), 32, 32)
 
 
+def test_every_call_of_the_network_has_as_many_rows(reader, truth):
+    """Last bits depend on the number of rows, and a mask turns where a last bit does: too rare to wait for."""
+    rows = []
+    with reader.register_forward_pre_hook(lambda _, given: rows.append(len(given[0]))):
+        for count in (1, 8, 11):
+            reader.regions(truth.images[:count])
+    assert rows == [segmenter.BATCH] * 4
+
+
 def test_a_region_that_is_not_there_has_no_pixel(reader):
     """Nearly always: what the reader invents stands in its card."""
     shaven, bearded = (faces(6, range(48), labels=[label] * 48).images for label in (0b0010, 0b0110))

@@ -70,7 +70,7 @@ def test_an_activation_is_what_the_module_puts_out_and_the_others_are_read_off_i
     layer = denoiser.module.get_submodule("mid_attn.fn")
     hook = layer.register_forward_hook(lambda module, given, out: seen.update(a=out))
     chosen = {"label": 3, "seed": 1}
-    t, before = 775, 800
+    t, before = 800, 825
     x = torch.tensor(tree["trajectory"]["x_t"].sel(**chosen, intervention="none", time=before).values)
     with torch.no_grad():
         denoiser(x.expand(8, *x.shape), torch.full((8,), before - 1), torch.full((8,), 3))
@@ -182,7 +182,7 @@ def test_an_activation_that_is_no_number_is_named_and_its_strongest_channel_is_m
     assert (channel.sel(layer="side", time=slice(499, 0)) == -1).all()
     assert (channel.sel(layer="inner") >= 0).all()
     told = [event.text for event in heard if type(event).__name__ == "Noticed"]
-    assert any("side" in text and "seed 0" in text and "t = 475" in text for text in told)
+    assert any("side" in text and "seed 0" in text and "t = 250" in text for text in told)
     with pytest.raises(NonFiniteError, match="activations/side") as refused:
         running.run(
             definition({"activations": {"layers": "side"}}, model=model, labels=[0]), into=f"{store}2"
