@@ -86,19 +86,19 @@ def _hooks(side: int, *, tiny: bool) -> Row:
     )
 
 
-def _pipeline(model: object, *, steps: int, seeds: str = "0:8", **stages: object) -> Assembled:
+def _pipeline(model: object, *, steps: int, **stages: object) -> Assembled:
     table: dict[str, Any] = {
-        "model": model, "sampler": {"steps": steps}, "cases": {"seeds": seeds, "labels": [0]}, "stages": stages,
+        "model": model, "sampler": {"steps": steps}, "cases": {"seeds": "0:8", "labels": [0]}, "stages": stages,
     }  # fmt: skip
     return running.assembled(Pipeline.model_validate(table))
 
 
 def _runs(side: int, folder: Path, *, tiny: bool) -> list[Row]:
     """Whole runs, their stores included, against sampling alone."""
-    network, steps = _network(side), 2 if tiny else 60
+    network, steps = _network(side), 2 if tiny else 30
     chosen = {"layers": list(LAYERS)}
-    channel = {"max_channel": chosen}
-    looks: dict[str, tuple[dict[str, object], str]] = {
+    channel: dict[str, Any] = {"max_channel": chosen}
+    looks: dict[str, tuple[dict[str, Any], str]] = {
         "step SSIM and its null": ({"step_ssim": {"use": "ssim"}}, ""),
         "strongest channel of 12 layers": (channel, ""),
         "the same and every layer's distance from step to step": (

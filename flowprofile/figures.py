@@ -96,18 +96,18 @@ def strip(
     node
         The trajectory's name, where a profile holds several.
     """
-    states = _clean(_node(tree, node)["x_t"])
+    states = clean_of(node_of(tree, node)["x_t"])
     stored = [int(t) for t in states[TIME].values]
-    wanted = _chosen(states, TIME, _spread(stored) if times is None else sorted(times, reverse=True))
-    labels = _chosen(states, LABEL, labels, most=8)
-    seeds = _chosen(states, SEED, seeds, most=max(1, min(4, 8 // len(labels))))
+    wanted = chosen_of(states, TIME, spread(stored) if times is None else sorted(times, reverse=True))
+    labels = chosen_of(states, LABEL, labels, most=8)
+    seeds = chosen_of(states, SEED, seeds, most=max(1, min(4, 8 // len(labels))))
     images = pixels(states.sel({SEED: seeds, LABEL: labels, TIME: wanted})).compute()
     # Inches: captions to the left, the axis of time above, a gap between two labels.
     left, above, gap = 1.32, 0.44, 0.1
     side = min((WIDTH - left) / len(wanted), LARGEST)
-    with _style():
-        figure, page = _page(left + side * len(wanted), above + len(labels) * (len(seeds) * side + gap) - gap)
-        _time_axis(page, wanted, left, side)
+    with style():
+        figure, page = sheet(left + side * len(wanted), above + len(labels) * (len(seeds) * side + gap) - gap)
+        time_axis(page, wanted, left, side)
         for (row, label), (line, seed) in product(enumerate(labels), enumerate(seeds)):
             top = above + row * (len(seeds) * side + gap) + line * side
             page.text(
@@ -115,12 +115,12 @@ def strip(
             )
             if line == 0:
                 bar = [top + PAD, top + len(seeds) * side - PAD]
-                page.plot([0.03, 0.03], bar, color=_colour(row), linewidth=3, solid_capstyle="butt")
+                page.plot([0.03, 0.03], bar, color=colour_of(row), linewidth=3, solid_capstyle="butt")
                 text = caption(states, label, order=_order(tree)).replace(" + ", "\n")
                 page.text(0.13, top + side / 2, text, va="center", weight="bold")
             for column, t in enumerate(wanted):
                 image = images.sel({LABEL: label, SEED: seed, TIME: t}).values
-                _picture(page, left + column * side, top, side, image)
+                picture(page, left + column * side, top, side, image)
     return figure
 
 
@@ -134,10 +134,10 @@ def trajectories(tree: xr.DataTree, measure: str, *, labels: Sequence[int] | Non
     chosen = [int(label) for label in curves[LABEL].values]
     if "null" in curves:
         curves = curves.assign(excess=curves["value"] - curves["null"])
-    with _style():
+    with style():
         figure, page, panels = _panels(len(chosen), 2 if "null" in curves else 1)
         for place, (label, (upper, *lower)) in enumerate(zip(chosen, panels, strict=True)):
-            one, colour = curves.sel({LABEL: label}), _colour(place)
+            one, colour = curves.sel({LABEL: label}), colour_of(place)
             upper.set_title(caption(curves, label, order=_order(tree)), weight="bold")
             for panel in lower:
                 _curve(upper, one["null"], FAINT, **DASHED)
@@ -145,7 +145,7 @@ def trajectories(tree: xr.DataTree, measure: str, *, labels: Sequence[int] | Non
                 _curve(panel, one["excess"], colour)
             _curve(upper, one["value"], colour)
         _name_axes(panels, curves)
-        _head(page, measure, curves, INK if len(chosen) > 1 else _colour(0))
+        _head(page, measure, curves, INK if len(chosen) > 1 else colour_of(0))
     return figure
 
 
@@ -160,7 +160,7 @@ def save(figure: "Figure", path: str | Path, *, stamp: str) -> None:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    with _style():
+    with style():
         # Matplotlib writes its version by default: one picture would differ from machine to machine.
         figure.savefig(partial, format="png", metadata={STAMP: stamp, "Software": None})
     partial.replace(path)
@@ -222,7 +222,7 @@ def pixels(states: xr.DataArray) -> xr.DataArray:
     return scaled.clip(0, 1).transpose(..., Y, X, CHANNEL)
 
 
-def _node(tree: xr.DataTree, path: str) -> xr.Dataset:
+def node_of(tree: xr.DataTree, path: str) -> xr.Dataset:
     held = {name.strip("/"): node for name, node in tree.subtree_with_keys if node.data_vars}
     if path in held:
         return held[path].to_dataset()
@@ -242,9 +242,9 @@ def _measure(tree: xr.DataTree, measure: str, labels: Sequence[int] | None) -> x
             consequence="There is no curve to draw.",
             remedy=nearest(measure, held) if held else "add one to the pipeline and run that again",
         )
-    curves = _node(tree, f"measures/{measure}")
+    curves = node_of(tree, f"measures/{measure}")
     curves = curves[[name for name in ("value", "null") if name in curves]]
-    curves = curves.map(_clean).sel({LABEL: _chosen(curves, LABEL, labels, most=16)})
+    curves = curves.map(clean_of).sel({LABEL: chosen_of(curves, LABEL, labels, most=16)})
     curves = curves.load().dropna(TIME, how="all")
     if not curves.sizes[TIME]:
         raise DefinitionError(
@@ -255,12 +255,12 @@ def _measure(tree: xr.DataTree, measure: str, labels: Sequence[int] | None) -> x
     return curves
 
 
-def _clean(array: xr.DataArray) -> xr.DataArray:
+def clean_of(array: xr.DataArray) -> xr.DataArray:
     """The run in which nothing was done to the model."""
     return array.sel({INTERVENTION: CLEAN}, drop=True) if INTERVENTION in array.dims else array
 
 
-def _chosen(
+def chosen_of(
     array: xr.DataArray | xr.Dataset, axis: str, wanted: Sequence[int] | None, *, most: int | None = None
 ) -> list[int]:
     """The wanted values of an axis, or its first ones; a value that is not held is refused."""
@@ -278,23 +278,23 @@ def _chosen(
     return [int(value) for value in wanted]
 
 
-def _spread(stored: Sequence[int], count: int = 11) -> list[int]:
+def spread(stored: Sequence[int], count: int = 11) -> list[int]:
     """At most `count` of the stored states, both ends among them, as evenly spread as they allow."""
     targets = np.linspace(max(stored), min(stored), count)
     return sorted({min(stored, key=lambda t: abs(t - target)) for target in targets}, reverse=True)
 
 
-def _colour(place: int) -> str:
+def colour_of(place: int) -> str:
     return COLOURS[place % len(COLOURS)]
 
 
-def _style() -> Any:
+def style() -> Any:
     import matplotlib as mpl
 
     return mpl.rc_context(RC)
 
 
-def _page(wide: float, high: float) -> tuple["Figure", "Axes"]:
+def sheet(wide: float, high: float) -> tuple["Figure", "Axes"]:
     """An empty figure, and the plane in which it is laid out: in inches, from its top left corner."""
     from matplotlib.figure import Figure
 
@@ -305,7 +305,7 @@ def _page(wide: float, high: float) -> tuple["Figure", "Axes"]:
     return figure, page
 
 
-def _picture(page: "Axes", left: float, top: float, side: float, image: np.ndarray) -> None:
+def picture(page: "Axes", left: float, top: float, side: float, image: np.ndarray) -> None:
     """One image of pixels on the page; an image that is not there is an empty panel."""
     box = (left + PAD / 2, top + PAD / 2, side - PAD, side - PAD)
     panel = page.inset_axes(box, transform=page.transData)
@@ -316,7 +316,7 @@ def _picture(page: "Axes", left: float, top: float, side: float, image: np.ndarr
         panel.imshow(shown, cmap="gray", vmin=0, vmax=1, aspect="auto")
 
 
-def _time_axis(page: "Axes", times: Sequence[int], left: float, side: float) -> None:
+def time_axis(page: "Axes", times: Sequence[int], left: float, side: float) -> None:
     right = left + side * len(times) - PAD / 2
     for column, t in enumerate(times):
         text = f"t = {t}" if column == 0 else str(t)
@@ -335,7 +335,7 @@ def _panels(count: int, parts: int) -> tuple["Figure", "Axes", list[list["Axes"]
     high = 2.75 if parts == 2 else 2.0
     head, foot, between = 0.72, 0.5, 0.55
     total = head + blocks * high + (blocks - 1) * between + foot
-    figure, page = _page(WIDTH, total)
+    figure, page = sheet(WIDTH, total)
     panels: list[list[Axes]] = []
     for place in range(count):
         block, column = divmod(place, columns)

@@ -4,7 +4,8 @@ Every figure carries a stamp of what it was drawn from; while the store and the 
 left alone, and matplotlib is not even imported.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,8 +15,9 @@ from flowprofile.flow.fingerprint import key
 
 if TYPE_CHECKING:
     import xarray as xr
+    from matplotlib.figure import Figure
 
-DRAWING: Final = 1
+DRAWING: Final = 2
 """Version of the drawings; raised when they change."""
 
 
@@ -30,14 +32,11 @@ def draw(store: str, folder: Path) -> Iterator[tuple[Path, bool]]:
     for run in found["runs"]:
         tree = opening.open(store, run=run["name"])
         prefix = f"{run['name']}-" if len(found["runs"]) > 1 else ""
-        for node in _drawable(tree):
-            path = folder / f"{prefix}{_file_name(node)}.png"
+        for name, drawn in _drawings(tree):
+            path = folder / f"{prefix}{_file_name(name)}.png"
             fresh = figures.stamp_of(path) != stamp
             if fresh:
-                measure = node.removeprefix("measures/")
-                figure = (
-                    figures.strip(tree, node=node) if measure == node else figures.trajectories(tree, measure)
-                )
+                figure = drawn()
                 path.parent.mkdir(parents=True, exist_ok=True)
                 figures.save(figure, path, stamp=stamp)
             yield path, fresh
@@ -47,15 +46,36 @@ def _content(run: dict[str, Any]) -> dict[str, Any]:
     return {name: run[name] for name in ("name", "labels", "seeds", "stages")}
 
 
-def _drawable(tree: "xr.DataTree") -> Iterator[str]:
-    """Trajectories and measures, each under the name by which the profile knows it."""
+def _drawings(tree: "xr.DataTree") -> Iterator[tuple[str, Callable[[], "Figure"]]]:
+    """Every picture of a run: the states, what the network showed, and the measures; each with its name."""
+    from flowprofile import figures, maps
+
     for name in tree.children:
         if name.partition("[")[0] == "trajectory":
-            yield name
-    if "measures" in tree.children:
-        yield from (f"measures/{name}" for name in tree["measures"].children)
+            yield name, partial(figures.strip, tree, node=name)
+    for name, nodes in _grouped(tree, maps.mappable).items():
+        yield name, partial(maps.maps, tree, nodes)
+    for name in tree["measures"].children if "measures" in tree.children else ():
+        node = f"measures/{name}"
+        if maps.lined(tree[node].to_dataset()):
+            yield name, partial(maps.lines, tree, node)
+        else:
+            yield name, partial(figures.trajectories, tree, name)
+
+
+def _grouped(tree: "xr.DataTree", wanted: Callable[["xr.Dataset"], bool]) -> dict[str, list[str]]:
+    """Nodes that are drawn as maps: the layers of one table share a picture, in the order of the forward pass."""
+    found: dict[str, list[tuple[int, str]]] = {}
+    for node in tree.subtree:
+        path = node.path.strip("/")
+        if node.data_vars and wanted(node.to_dataset()):
+            layer = node.attrs.get("layer")
+            name = path.removesuffix(f"/{layer}") if layer else path
+            found.setdefault(name, []).append((int(node.attrs.get("layer_index", 0)), path))
+    return {name: [path for _, path in sorted(members)] for name, members in found.items()}
 
 
 def _file_name(node: str) -> str:
     """The node's name as a file: ``step_ssim-window=11``."""
-    return node.removeprefix("measures/").replace("[", "-").replace("]", "").replace(", ", ",")
+    plain = node.removeprefix("measures/").replace("[", "-").replace("]", "").replace(", ", ",")
+    return plain.replace("/", "-")

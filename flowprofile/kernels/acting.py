@@ -74,7 +74,7 @@ class Acts:
                 parts=tuple(active[row]),
                 channels=self._channels(lane, active[row]),
                 donor=donors.get(row, {}),
-                masks={name: torch.from_numpy(mask).float() for name, mask in self.masks.items()},
+                masks={name: torch.tensor(mask).float() for name, mask in self.masks.items()},
                 vectors={key: torch.from_numpy(vector) for key, vector in self.vectors.items()},
             )
             for row, lane in enumerate(self.lanes)

@@ -12,6 +12,7 @@ from functools import partial
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd.graph import allow_mutation_on_saved_tensors
 
 from flowprofile.cases import Case
 from flowprofile.conditioning.interventions import Difference, Intervention
@@ -72,7 +73,11 @@ class Watched:
         label = pad(torch.tensor(acts.labels(), dtype=torch.int64), rows)
         with torch.no_grad():
             edits = acts.edits(self.denoiser, rows=rows, batch=self.batch)
-        with tapping(self.denoiser, edits=edits, in_place=self.in_place) if edits else nullcontext():
+        with (
+            # What is overwritten may be the input of another layer, which that layer's gradient still needs.
+            allow_mutation_on_saved_tensors() if edits and self.in_place else nullcontext(),
+            tapping(self.denoiser, edits=edits, in_place=self.in_place) if edits else nullcontext(),
+        ):
             yield lambda x: self.denoiser(x, index, label)
 
     def ask(self, lanes: Sequence[Lane], x: Tensor, asked: Iterable[str], given: Results) -> Tensor:

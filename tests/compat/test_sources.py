@@ -1,6 +1,7 @@
 """Noise of a seeded generator: what a plain loop in torch draws, in any batch, from any state, for any label."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -46,7 +47,7 @@ def plain_loop(seed, label, *, x_T=None, steps=1000, model="mixture16"):
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(shape, generator=generator) if x_T is None else torch.from_numpy(x_T)
     found = [x]
-    for t_from, t in zip(grid, grid[1:], strict=False):
+    for t_from, t in pairwise(grid):
         index, labels = torch.full((8,), t_from - 1), torch.full((8,), label)
         with torch.no_grad():
             eps = denoiser(x.expand(8, *shape), index, labels)[0]

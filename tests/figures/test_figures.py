@@ -204,3 +204,43 @@ def test_the_same_profile_is_drawn_into_the_same_bytes(tree, tmp_path):
     for name in ("a", "b"):
         figures.save(figures.trajectories(tree, "step_ssim"), tmp_path / name, stamp="s")
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_everything_inside_and_every_intervention_is_drawn(tmp_path):
+    import flowprofile as fp
+    from flowprofile import running
+    from flowprofile.cli.drawing import draw
+
+    mask = {"rectangle": [2, 2, 5, 5]}
+    table = {
+        "model": "digits",
+        "sampler": {"steps": 6},
+        "cases": {"seeds": "0:2", "labels": [3, 5]},
+        "interventions": {
+            "random": {"kind": "ablate", "layer": "mid_attn.fn", "channel": {"from": "random", "n": 3}},
+            "switch": {"kind": "switch", "at": [500, 0], "to": 5},
+        },
+        "stages": {
+            "trajectory": {},
+            "activations": {"layers": "*.2.fn"},
+            "attention": {},
+            "max_channel": {},
+            "layer_gradients": {"mask": mask, "keep": "::2"},
+            "volume": {"use": "gradient_volume", "mask": mask, "keep": "::3"},
+            "energy": {"use": "gradient_energy", "mask": mask, "keep": "::3"},
+            "influence": {},
+            "label_ssim": {"use": "ssim", "between": "labels", "window": 5},
+            "layer_distance": {"layers": "*.2.fn"},
+            "to_clean": {"use": "ssim", "between": "clean", "window": 5},
+            "change": {"mask": mask},
+        },
+    }
+    store = str(tmp_path / "store")
+    running.run(fp.Pipeline.model_validate(table), into=store)
+    drawn = {path.stem: fresh for path, fresh in draw(store, tmp_path / "figures")}
+    assert set(drawn) == {
+        "trajectory", "activations", "attention", "gradients-layer_gradients", "gradients-volume",
+        "gradients-energy", "influence", "label_ssim", "layer_distance", "to_clean", "change",
+    }  # fmt: skip
+    assert all(drawn.values())
+    assert not any(fresh for _, fresh in draw(store, tmp_path / "figures")), "drawn once"
