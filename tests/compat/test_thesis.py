@@ -333,18 +333,36 @@ def test_a_volume_that_the_thesis_has_not_is_refused(name, sampler, volume):
     assert assemble(fp.Pipeline.model_validate(table)).graph.keys
 
 
-@pytest.mark.parametrize("site", ALIASED)
-def test_gradients_go_through_an_ablation_in_place(model, store, site):
-    stages = {
-        "volume": VOLUME,
-        "layer_gradients": {"layers": ["downs.3.2", "ups.0.0.net"], "mask": RECTANGLE, "keep": [400]},
-    }
-    running.run(
-        definition(model, interventions=ablated(site), labels=[3], stages={**stages, "ssim": {}}), into=store
-    )
+def test_gradients_go_through_an_ablation_in_place(model, store):
+    """In place at `downs.3.3` is out of place at the sum before it; at `res_conv` the skip is cut behind it."""
+    every = list(range(64))
+    table = {site: {"kind": "ablate", "layer": site, "channel": every} for site in (*ALIASED, "downs.3.2")}
+    stages = {"trajectory": {"keep": [600, 400]}, "volume": VOLUME}
+    running.run(definition(model, interventions=table, labels=[3], stages=stages), into=store)
     tree = fp.open(store)
-    chosen = {"intervention": f"zero {site}[0,1,2]", "label": 3, "seed": 1, "time": 400}
-    for node in ("gradients/volume", "gradients/layer_gradients/downs.3.2"):
-        rows = tree[node]["gradient"].sel(chosen).values
-        assert np.isfinite(rows).all()
-        assert rows.any()
+    rows, x_t = tree["gradients/volume"]["gradient"], tree["trajectory"]["x_t"]
+    known = [str(name) for name in tree.intervention.values]
+    names = {site: next(name for name in known if name.startswith(f"zero {site}[")) for site in table}
+    first, second, plain = (
+        rows.sel(intervention=name, label=3, seed=1, time=400).values for name in names.values()
+    )
+    assert np.array_equal(first, plain)
+    x = x_t.sel(intervention=names["mid_block1.res_conv"], label=3, seed=1, time=600).values
+    network, mask = model.module, np.zeros((SIDE, SIDE), dtype=np.float32)
+    mask[4:6, 4:7] = 1.0
+
+    def wanted():
+        return np.stack(list(_loop(model, x, before=600, t=400, mask=mask, plane=True).values()))
+
+    def no_skip(module, given):
+        return torch.cat([given[0][:, :64], torch.zeros_like(given[0][:, 64:])], 1), *given[1:]
+
+    cut = network.mid_block1.res_conv.register_forward_hook(lambda module, given, out: 0.0 * out)
+    branch = wanted()
+    skip = network.ups[0][0].register_forward_pre_hook(no_skip)
+    both_cut = wanted()
+    cut.remove()
+    skip.remove()
+    error = np.abs(second - both_cut).max()
+    assert error < 1e-6
+    assert np.abs(second - branch).max() > 10 * error, "cutting the branch alone is another gradient"
