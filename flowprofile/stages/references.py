@@ -4,6 +4,8 @@ A reference is resolved before the run that needs it begins, from results that a
 turned out to be can be looked up beside what it did.
 """
 
+from dataclasses import replace
+
 from flowprofile.conditioning.interventions import Ablation, OwnChannel
 from flowprofile.definitions import Text
 from flowprofile.flow.stage import Stage
@@ -31,5 +33,5 @@ def references(context: Context, text: Text) -> list[Stage]:
         made = strongest(
             request, ordered, params, name=name, times=tuple(t for t in context.grid if t in times)
         )
-        stages.append(made)
+        stages.append(replace(made, scope="clean"))
     return stages

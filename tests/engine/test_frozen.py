@@ -128,7 +128,7 @@ GOLDEN_PLANS = {
         "trajectory": (4080, 34000, 50135040),
         "to_unablated": (4032, 0, 16128),
         "change": (4032, 0, 32256),
-        "reference.sum.face.f7ab5aaf": (680, 0, 21760),
+        "reference.sum.face.f7ab5aaf": (8, 0, 256),
         "trajectory.null": (0, 0, 0),
         "to_unablated.null": (4032, 0, 16128),
         "change.null": (4032, 0, 32256),
