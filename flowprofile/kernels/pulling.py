@@ -118,9 +118,7 @@ class Pulled:
             out = []
             with self.watched.acting(lanes, given, rows=len(x)) as eps:
                 # The factors differ from step to step; the backward pass does not know them.
-                part = gradients.signed_sum(
-                    eps, x, torch.tensor(mask), factors=(0.0, 1.0), identity=False
-                )
+                part = gradients.signed_sum(eps, x, torch.tensor(mask), factors=(0.0, 1.0), identity=False)
             chosen = torch.tensor(mask).to(part)
             for row, lane in enumerate(lanes):
                 c_x, c_eps = self._factors(lane)

@@ -70,7 +70,7 @@ def _image_measure(request: Request, *, kind: str, values: Values, paired: Paire
     lo, hi = context.card.pixel_range
     settings = params.model_dump(exclude={"keep"})
     if isinstance(params, RangedParams):
-        settings["data_range"] = params.data_range or hi - lo
+        settings["data_range"] = params.data_range or float(hi - lo)
     _window_fits(request, settings)
     options = {key: value for key, value in settings.items() if key != "between"}
     attrs = {
