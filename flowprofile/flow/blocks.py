@@ -40,6 +40,13 @@ def joined(pieces: Sequence[xr.Dataset]) -> xr.Dataset:
     )
 
 
+def narrowed(block: xr.Dataset, rows: Sequence[int], times: Sequence[int]) -> xr.Dataset:
+    """Some cases of a block at some states; nothing is copied where that is all of it."""
+    if list(rows) != list(range(block.sizes[CASE])):
+        block = block.isel({CASE: list(rows)})
+    return block if tuple(times) == times_of(block) else block.sel({TIME: list(times)})
+
+
 def finite(stage: Stage, block: xr.Dataset, cases: Sequence[Case]) -> None:
     """Refuse a block with a number that is none, and name the first."""
     for variable, values in block.data_vars.items():

@@ -16,7 +16,7 @@ import xarray as xr
 from flowprofile.axes import CASE, TIME
 from flowprofile.cases import Case
 from flowprofile.errors import FlowProfileError
-from flowprofile.flow.blocks import finite, joined, labelled, lost, times_of
+from flowprofile.flow.blocks import finite, joined, labelled, lost, narrowed, times_of
 from flowprofile.flow.demand import Mask, Pass, positions, reach
 from flowprofile.flow.events import Advanced, Asked, Committed, Computed, Listen, Noticed
 from flowprofile.flow.plan import Batch
@@ -270,7 +270,7 @@ class Walk:
             times = [t for t in region.cut.times if t in here]
             if not times:
                 continue
-            region.pieces.append(fresh.isel({CASE: region.rows}).sel({TIME: times}))
+            region.pieces.append(narrowed(fresh, region.rows, times))
             region.seen += len(times)
             if region.seen == len(region.cut.times):
                 self.regions[name].remove(region)
@@ -278,7 +278,8 @@ class Walk:
 
     def _write(self, name: str, region: _Region) -> None:
         path = self.graph.path(name)
-        block = joined(region.pieces).sel({TIME: list(region.cut.times)})
+        block = joined(region.pieces)
+        block = narrowed(block, range(block.sizes[CASE]), region.cut.times)
         size = self.shelf.store.write(path, region.cut, block)
         cells = len(region.cut.cases) * len(region.cut.times)
         self.listen(Committed(path, region.cut.name, cells, size))

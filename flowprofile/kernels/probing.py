@@ -171,12 +171,15 @@ class Gathered:
     def take(self, lanes: Sequence[Lane], shown: Mapping[str, Tensor]) -> None:
         """Put each lane's row where it belongs."""
         rows = {case: row for row, case in enumerate(self.cases)}
+        together = tuple(lane.case for lane in lanes) == self.cases and len({lane.t for lane in lanes}) == 1
         for name, values in shown.items():
             where = {t: at for at, t in enumerate(self.times[name])}
-            if name not in self.arrays:
-                shape = (len(self.cases), len(where), *values.shape[1:])
-                self.arrays[name] = np.empty(shape, dtype=values.numpy().dtype)
             plain = values.numpy()
+            if name not in self.arrays:
+                self.arrays[name] = np.empty((len(self.cases), len(where), *plain.shape[1:]), plain.dtype)
+            if together and lanes[0].t in where:
+                self.arrays[name][:, where[lanes[0].t]] = plain
+                continue
             for row, lane in enumerate(lanes):
                 if lane.t in where:
                     self.arrays[name][rows[lane.case], where[lane.t]] = plain[row]

@@ -6,12 +6,12 @@ that put out a picture.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from flowprofile.models import zoo
 from flowprofile.models.card import ModelCard
-from flowprofile.models.layers import layers
+from flowprofile.models.layers import UNetConfig, layer_ids, layers
 
 if TYPE_CHECKING:
     from flowprofile.models.denoiser import Denoiser
@@ -39,16 +39,23 @@ class Site:
 
 
 def sites(card: ModelCard, model: Any = None) -> Mapping[str, Site]:
-    """Every site in the order of the forward pass; none for a formula."""
-    if card.architecture == "unet":
-        return _unet(card)
-    return _probed(model) if getattr(model, "module", None) is not None else {}
+    """Every site in the order of the forward pass; none for a formula.
+
+    A live network is asked itself: what its card says of an architecture may be another network's.
+    """
+    module = getattr(model, "module", None)
+    if module is not None:
+        config = getattr(module, "config", None)
+        listed = layer_ids(config) if isinstance(config, UNetConfig) else None
+        found = _probed(model)
+        return {name: replace(site, listed=listed is None or name in listed) for name, site in found.items()}
+    return _unet(card.shape, zoo.unet_config(card)) if card.architecture == "unet" else {}
 
 
-def _unet(card: ModelCard) -> dict[str, Site]:
-    _, height, width = card.shape
+def _unet(shape: tuple[int, int, int], config: UNetConfig) -> dict[str, Site]:
+    _, height, width = shape
     found: dict[str, Site] = {}
-    for layer in layers(zoo.unet_config(card)):
+    for layer in layers(config):
         side = height >> layer.halvings, width >> layer.halvings
         found[layer.id] = Site(layer.channels, *side)
         if layer.id.endswith(".fn"):

@@ -219,3 +219,73 @@ def test_what_cannot_be_done_is_refused_before_a_model_is_loaded(table, words):
         running.plan(definition({"wrong": table}))
     for word in words:
         assert word in str(refused.value)
+
+
+def test_gradients_and_activations_are_of_the_run_that_was_changed(store):
+    look = {
+        "trajectory": {},
+        "activations": {"layers": "mid_attn.fn", "keep": "::8"},
+        "volume": {"use": "gradient_volume", "mask": {"rectangle": [2, 2, 4, 4]}, "keep": "::8"},
+        "layer_gradients": {"layers": "mid_attn.fn", "mask": {"rectangle": [2, 2, 4, 4]}, "keep": "::8"},
+        "max_channel": {"layers": "*", "keep": "::8"},
+    }
+    table = {
+        "sw": {"kind": "switch", "at": 975, "to": 5},
+        "ab": {"kind": "ablate", "layer": "mid_attn.fn", "channel": 3},
+    }
+    tree = opened(definition(table, **look), store)
+    for node, name in (
+        ("activations/mid_attn.fn", "activation"),
+        ("gradients/volume", "gradient"),
+        ("gradients/layer_gradients/mid_attn.fn", "gradient"),
+        ("max_channel", "channel"),
+    ):
+        values = tree[node][name]
+        switched, new = (
+            values.sel(intervention="switch@975->5", label=3),
+            values.sel(intervention="none", label=5),
+        )
+        assert np.array_equal(switched.values, new.values), node
+        ablated = values.sel(intervention="zero mid_attn.fn[3]")
+        changed = not np.array_equal(ablated.values, values.sel(intervention="none").values)
+        assert changed or node == "max_channel", node
+
+
+class Cut(Exception):
+    """The run was cut off."""
+
+
+@pytest.mark.parametrize("after", [1, 6, 15, 23])
+def test_a_run_cut_off_anywhere_ends_in_the_same_bytes(tmp_path, after):
+    table = {
+        "own": {"kind": "ablate", "layer": "*.2.fn", "channel": {"from": "max_channel", "time": 200}},
+        "sw": {"kind": "switch", "at": [500, 0], "to": 5},
+        "p": {"kind": "patch", "layers": "mid_attn.fn", "from": {"label": 5}, "time": [600, 300]},
+    }
+    stages = {
+        "trajectory": {"keep": "::8"},
+        "activations": {"layers": "mid_attn.fn", "keep": "::8"},
+        "to_clean": {"use": "ssim", "between": "clean", "window": 5, "keep": "::8"},
+        "volume": {"use": "gradient_volume", "mask": {"rectangle": [2, 2, 4, 4]}, "keep": "::20"},
+    }
+    pipeline = definition(table, steps=20, **stages)
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    regions = running.run(pipeline, into=whole).regions
+    assert regions > after
+    seen = 0
+
+    def listen(event):
+        nonlocal seen
+        seen += type(event).__name__ == "Committed"
+        if seen == after:
+            raise Cut
+
+    with pytest.raises(Cut):
+        running.run(pipeline, into=cut, listen=listen)
+    running.run(pipeline, into=cut)
+    assert running.run(pipeline, into=cut).regions == 0
+    for part in ("profile.zarr", "ledger/receipts"):
+        files = sorted(path.relative_to(whole) for path in (whole / part).rglob("*") if path.is_file())
+        assert files == sorted(path.relative_to(cut) for path in (cut / part).rglob("*") if path.is_file())
+        if part == "profile.zarr":
+            assert all((whole / name).read_bytes() == (cut / name).read_bytes() for name in files)
