@@ -43,7 +43,7 @@ def expected(states, t, label):
     return posterior[:, OWN].sum(1).numpy()
 
 
-@pytest.mark.parametrize(("seeds", "steps"), [(256, 40), pytest.param(2000, 1000, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize(("seeds", "steps"), [(128, 40), pytest.param(512, 200, marks=pytest.mark.nightly)])
 def test_the_new_label_wins_as_often_as_its_posterior_weight_says(store, seeds, steps):
     at = [t for t in (975, 900, 800, 700, 600, 500, 400, 300, 200, 100, 50, 0) if t % (1000 // steps) == 0]
     states = experiment(store, seeds=seeds, at=at, steps=steps).squeeze("label")
