@@ -94,7 +94,9 @@ def _finished(url: Path, *, regions: int) -> Row:
     ready = _pipeline(model="digits", steps=10, seeds=f"0:{seeds}", labels="all", step_mse={"use": "mse"})
     with Store.open(url, layout=QUICK) as store:
         tile = running.project(ready, None).plan.tile
-        store.prepare(run_declaration(ready, store, tile), ready.sweep, stage_declarations(ready.graph))
+        store.prepare(
+            run_declaration(ready, store, tile), ready.sweep, stage_declarations(ready.graph, ready.sweep)
+        )
         for group in ("step_mse", "step_mse.null"):
             for label in range(10):
                 for first in range(0, seeds, tile.seeds):
