@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from flowprofile.cases import CLEAN, Sweep
 from flowprofile.compat import BY_NAME, Compat, noise_of
-from flowprofile.conditioning.interventions import Switch
+from flowprofile.conditioning.interventions import Patch, Switch
 from flowprofile.conditioning.labels import LabelSpace
 from flowprofile.definitions import Pipeline, Sampler, Text
 from flowprofile.errors import DefinitionError, ModelError
@@ -193,6 +193,13 @@ def _interventions(pipeline: Pipeline, context: Context, text: Text) -> tuple[Do
         folder=context.folder,
     )
     done = interventions(pipeline.interventions, model, text)
+    patched = [one.title or one.name for one, _ in done if any(isinstance(part, Patch) for part in one.parts)]
+    if patched and context.sampler.guidance_scale != 1:
+        raise DefinitionError(
+            f"{patched[0]!r} patches activations under guidance ({text.place(['interventions'])}).",
+            consequence="A guided step asks twice, and a donor's activations are those of its conditional call only.",
+            remedy="use guidance_scale = 1 with patches; ablations, steering and switches act on both calls",
+        )
     context.interventions.update({one.name: one for one, _ in done})
     return done
 

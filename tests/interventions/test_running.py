@@ -251,6 +251,17 @@ def test_gradients_and_activations_are_of_the_run_that_was_changed(store):
         assert changed or node == "max_channel", node
 
 
+def test_a_patch_under_guidance_is_refused():
+    table = {"p": {"kind": "patch", "layers": "*", "from": {"label": 5}}}
+    with pytest.raises(DefinitionError, match="under guidance"):
+        running.plan(definition(table, sampler={"guidance_scale": 2.0}))
+    running.plan(
+        definition(
+            {"a": {"kind": "ablate", "layer": "*.2.fn", "channel": 0}}, sampler={"guidance_scale": 2.0}
+        )
+    )
+
+
 class Cut(Exception):
     """The run was cut off."""
 
