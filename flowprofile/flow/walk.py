@@ -206,13 +206,15 @@ class Walk:
             return self.shelf.finals[need.stage]
         if stage.outputs and need.stage == self.one.chain:
             times = [self.grid[place] for place in stretch]
-            return xr.Dataset({name: self.outputs[name].sel({TIME: times}) for name in sorted(stage.outputs)})
+            shown = xr.Dataset({name: self.outputs[name] for name in sorted(stage.outputs)})
+            return narrowed(shown, range(shown.sizes[CASE]), times)
         todo = np.zeros(len(self.grid), dtype=np.bool_)
         todo[stretch] = True
         reached = reach(need, todo, positions(self.graph, need.stage))
         times = [self.grid[place] for place in np.flatnonzero(reached)]
         if need.view == "block":
-            return self.window[need.stage].sel({TIME: times})
+            held = self.window[need.stage]
+            return narrowed(held, range(held.sizes[CASE]), times)
         if need.view == "twin":
             twins = tuple(case.twin for case in self.batch.cases)
             return self.shelf.read(need.stage, twins, times)
