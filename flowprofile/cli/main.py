@@ -8,6 +8,7 @@ from typing import Any, Final, NoReturn
 
 import click
 
+from flowprofile.cli.interruption import forget, interrupt
 from flowprofile.errors import FlowProfileError
 
 COMMANDS: Final = {
@@ -76,7 +77,9 @@ def group() -> None:
 
 def main(args: list[str] | None = None) -> NoReturn:
     """Run a command; a refusal is printed and becomes its exit code, an interruption says how to go on."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    forget()
+    for asked in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(asked, interrupt)
     try:
         group.main(args=args, prog_name="flowprofile", standalone_mode=False)
     except FlowProfileError as error:
@@ -108,11 +111,6 @@ def _of_the_system(error: OSError) -> FlowProfileError:
         remedy="free space, permit writing, or name another place, and give the same command again",
         evidence=f"{type(error).__name__}, errno {error.errno}",
     )
-
-
-def _interrupt(signum: int, frame: object) -> NoReturn:
-    """SIGTERM, which batch schedulers send, stops as cleanly as Ctrl-C."""
-    raise KeyboardInterrupt
 
 
 def _explain(error: FlowProfileError) -> None:

@@ -17,6 +17,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from flowprofile.cli.interruption import heeding
 from flowprofile.flow.events import Advanced, Asked, Committed, Event, Listen, Noticed, Planned, TaskDone
 
 EVERY: Final = 30.0
@@ -40,10 +41,10 @@ def progress(*, quiet: bool) -> Iterator[Listen]:
     """A listener that draws a bar on stderr; in a log file it writes a line now and then instead."""
     console = Console(stderr=True)
     if quiet:
-        yield _ignore
+        yield heeding(_ignore)
         return
     if not console.is_terminal:
-        yield _Log()
+        yield heeding(_Log())
         return
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TaskProgressColumn(), _Rate(),
@@ -72,7 +73,7 @@ def progress(*, quiet: bool) -> Iterator[Listen]:
                 case _:
                     pass
 
-        yield listen
+        yield heeding(listen)
 
 
 class _Log:

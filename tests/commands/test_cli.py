@@ -1,5 +1,6 @@
 """The command line as a newcomer meets it: what it prints, what it returns, and that it harms nothing."""
 
+import contextlib
 import json
 import os
 import re
@@ -200,6 +201,21 @@ def test_an_interrupt_stops_cleanly_and_says_how_to_go_on(tmp_path):
     assert process.returncode == 130
     assert "flowprofile run digits --into s" in err
     assert any(receipts.rglob("*.json"))
+
+
+def test_a_swallowed_interrupt_is_heeded_at_the_next_event():
+    from flowprofile.cli.interruption import forget, heeding, interrupt
+
+    heard = []
+    listen = heeding(heard.append)
+    listen("before")
+    with contextlib.suppress(KeyboardInterrupt):
+        interrupt(signal.SIGINT, None)
+    with pytest.raises(KeyboardInterrupt):
+        listen("after")
+    forget()
+    listen("another command")
+    assert heard == ["before", "another command"]
 
 
 def test_a_second_planner_is_told_who_holds_the_store(command):
