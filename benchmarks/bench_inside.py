@@ -70,11 +70,13 @@ def _sample(denoiser: Denoiser, steps: int) -> None:
 
 def _hooks(side: int, *, tiny: bool) -> Row:
     network, steps = _network(side), 1 if tiny else 3
-    taps = [Tap(layer, reduce=reductions.max_channel) for layer in LAYERS]
+    taps = [Tap(layer, reduce=reductions.strengths) for layer in LAYERS]
 
     def looking() -> None:
-        with tapping(network, taps):
-            _sample(network, steps)
+        with tapping(network, taps) as seen:
+            states = sample(network, CASES, schedule=SCHEDULE, grid=respaced(1000, steps), batch=8)
+            for _ in islice(states, 1, None):
+                reductions.strongest([seen[layer] for layer in LAYERS])
 
     return compare(
         f"strongest channel of 12 layers while sampling, {side} px, against bare sampling",
@@ -95,7 +97,7 @@ def _pipeline(model: object, *, steps: int, **stages: object) -> Assembled:
 
 def _runs(side: int, folder: Path, *, tiny: bool) -> list[Row]:
     """Whole runs, their stores included, against sampling alone."""
-    network, steps = _network(side), 2 if tiny else 30
+    network, steps = _network(side), 2 if tiny else 100
     chosen = {"layers": list(LAYERS)}
     channel: dict[str, Any] = {"max_channel": chosen}
     looks: dict[str, tuple[dict[str, Any], str]] = {

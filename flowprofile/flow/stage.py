@@ -14,7 +14,8 @@ are known. Which of the two is the planner's choice and makes no difference to a
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from functools import lru_cache
+from typing import Any, Final, Literal, Protocol
 
 import xarray as xr
 
@@ -22,6 +23,8 @@ from flowprofile.cases import Case
 from flowprofile.flow.fingerprint import key
 from flowprofile.flow.kin import Kin
 
+_PROMISES: Final = 64
+"""Promises a stage remembers: one for each block of states of a batch."""
 View = Literal["block", "final", "labels", "twin"]
 Scope = Literal["all", "clean", "changed"]
 Outputs = Mapping[str, xr.DataArray]
@@ -134,6 +137,10 @@ class Stage:
     """Digest of the source code behind it, for stages that are not ours."""
     attrs: Mapping[str, Any] = field(default_factory=dict, compare=False)
     """What a reader of the data should be told: units, meaning, window, range."""
+
+    def __post_init__(self) -> None:
+        # Asked for with the same states by every batch; making a dataset takes milliseconds.
+        object.__setattr__(self, "promise", lru_cache(_PROMISES)(self.promise))
 
     def applies(self, case: Case) -> bool:
         """Whether it is made of this case."""

@@ -158,6 +158,8 @@ class Walk:
         pieces = [self._compute(stage, stretch) for stretch in self._stretches(stage, todo)]
         if len(seen):
             pieces.append(self._read(name, seen.tolist()))
+        if len(pieces) == 1:
+            return pieces[0]
         return joined(pieces).sortby(TIME, ascending=False) if pieces else None
 
     def _stretches(self, stage: Stage, todo: np.ndarray) -> list[np.ndarray]:

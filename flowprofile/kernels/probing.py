@@ -20,7 +20,7 @@ from flowprofile.kernels.acting import Acts, Lane, Results
 from flowprofile.models import reductions
 from flowprofile.models.card import ModelCard
 from flowprofile.models.denoiser import Denoiser
-from flowprofile.models.taps import Tap, tapping
+from flowprofile.models.taps import Prepared, Tap, prepared, tapping
 from flowprofile.objects.masks import resampled
 from flowprofile.objects.probes import (
     Activation,
@@ -56,6 +56,10 @@ class Watched:
     """Write edits into the layers' outputs, as published code does (`compat.Compat.in_place`)."""
     shown: dict[str, Tensor] = field(default_factory=dict)
     """What the latest call showed, by probe, [lane ...]."""
+    _scores: dict[str, dict[int, Tensor]] = field(default_factory=dict)
+    """Strengths of channels by probe and place of the layer in it, until all layers have fired."""
+    _prepared: dict[tuple[tuple[str, ...], int], Prepared | None] = field(default_factory=dict)
+    """Taps by probes and number of lanes."""
 
     @property
     def card(self) -> ModelCard:
@@ -86,19 +90,29 @@ class Watched:
         Lanes may mix cases and states: a row's bits depend on nothing but its own lane.
         """
         x = pad(x, self.batch)
-        self.shown = {}
+        self.shown, self._scores = {}, {}
         names = sorted(asked)
-        takers = self._consumers(names, len(lanes))
-        taps = [Tap(layer, reduce=_fan_out(each)) for layer, each in takers.items()]
+        taps = self._listeners(tuple(names), len(lanes))
         # The taps come after the edits: they see what the rest of the network gets.
         with (
             self.acting(lanes, given, rows=self.batch) as denoise,
-            tapping(self.denoiser, taps) if taps else nullcontext(),
+            tapping(self.denoiser, taps) if taps is not None else nullcontext(),
             torch.no_grad(),
         ):
             eps = denoise(x)
         self._finish(names, lanes, x, eps)
         return eps
+
+    def _listeners(self, names: tuple[str, ...], lanes: int) -> Prepared | None:
+        """Taps that do with each layer's output, while it exists, what these probes want; found once.
+
+        None where they look at no layer: a closed form has none.
+        """
+        if (names, lanes) not in self._prepared:
+            takers = self._consumers(names, lanes)
+            taps = [Tap(layer, reduce=_fan_out(each)) for layer, each in takers.items()]
+            self._prepared[names, lanes] = prepared(self.denoiser, taps) if taps else None
+        return self._prepared[names, lanes]
 
     def _consumers(self, names: Sequence[str], lanes: int) -> dict[str, list[Callable[[Tensor], None]]]:
         """Per layer, what is done with its output while it exists."""
@@ -113,14 +127,15 @@ class Watched:
         """Reduce one layer's output on the spot."""
         part = reduced(probe, a[:lanes])
         if isinstance(probe, MaxChannel):
-            kept = self.shown.setdefault(name, part.new_empty((len(part), len(probe.layers))))
-            kept[:, number] = part
+            self._scores.setdefault(name, {})[number] = part
         elif isinstance(probe, AttentionMap) and number:
             self.shown[name] = self.shown[name] + part
         else:
             self.shown[name] = part
 
     def _finish(self, names: Sequence[str], lanes: Sequence[Lane], x: Tensor, eps: Tensor) -> None:
+        for name, scores in self._scores.items():
+            self.shown[name] = reductions.strongest([scores[number] for number in sorted(scores)])
         for name in names:
             if isinstance(self.probes[name], PredictedImage):
                 rows = [
@@ -131,7 +146,7 @@ class Watched:
 
 
 def reduced(probe: Probe, a: Tensor) -> Tensor:
-    """What a probe takes of one of its layers, a[lane channel y x]."""
+    """What a probe takes of one of its layers, a[lane channel y x]; of a strongest channel, how strong each is."""
     match probe:
         case Activation(dtype=dtype):
             return a.detach().to(getattr(torch, dtype), copy=True)
@@ -145,16 +160,15 @@ def reduced(probe: Probe, a: Tensor) -> Tensor:
             weights = None
             if mask is not None and mask.array is not None:
                 weights = torch.from_numpy(resampled(mask.array, (a.shape[-2], a.shape[-1]))).to(a.device)
-            return reductions.max_channel(a, weights=weights, statistic=statistic, q=q)
+            return reductions.strengths(a, weights=weights, statistic=statistic, q=q)
         case _:
             raise AssertionError(probe)
 
 
-def _fan_out(takers: Sequence[Callable[[Tensor], None]]) -> Callable[[Tensor], Tensor]:
-    def take(a: Tensor) -> Tensor:
+def _fan_out(takers: Sequence[Callable[[Tensor], None]]) -> Callable[[Tensor], None]:
+    def take(a: Tensor) -> None:
         for taker in takers:
             taker(a)
-        return a.new_empty(0)
 
     return take
 

@@ -27,8 +27,9 @@ class Tap:
     """Keep this firing only, counted from 0 in every forward; None keeps all, and shows the latest."""
     select: int | str | None = None
     """Which part of an output that is a tuple, a mapping or an object."""
-    reduce: Callable[[Tensor], Tensor] | None = None
-    """What is taken of the output, where it is and before anything is copied; None takes all of it."""
+    reduce: Callable[[Tensor], Tensor | None] | None = None
+    """What is taken of the output, where it is and before anything is copied; None takes all of it. One that returns
+    None has put it away itself, and nothing is kept here."""
 
 
 Wanted: TypeAlias = str | Tap | Callable[[str, nn.Module], bool]

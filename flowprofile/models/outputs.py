@@ -33,14 +33,18 @@ def edited(name: str, edit: Callable[[Tensor], Tensor], value: Tensor, *, in_pla
     return value.copy_(new) if in_place else new
 
 
-def taken(name: str, reduce: Callable[[Tensor], Any] | None, value: Tensor) -> Tensor:
-    """A detached output or its reduction, in memory of its own; a reduction that writes into it is refused."""
+def taken(name: str, reduce: Callable[[Tensor], Any] | None, value: Tensor) -> Tensor | None:
+    """A detached output or its reduction, in memory of its own; a reduction that writes into it is refused.
+
+    A reduction that gives None has put away itself what it wants.
+    """
     value = value.detach()
     if reduce is None:
         return value.clone()
     before = _version(value)
-    with torch.no_grad():
-        kept = reduce(value)
+    kept = torch.no_grad()(reduce)(value) if torch.is_grad_enabled() else reduce(value)
+    if kept is None and _version(value) == before:
+        return None
     if _version(value) != before or not isinstance(kept, Tensor):
         does = f"gives a {_told(kept)}" if not isinstance(kept, Tensor) else "writes into the layer's output"
         raise DefinitionError(

@@ -159,7 +159,8 @@ class Seen(Mapping[str, Tensor]):
         value = outputs.part(out, tap.select, tap.name)
         if not self._graph:
             taken = outputs.taken(tap.name, tap.reduce, value)
-            self._kept.setdefault(tap, {})[call] = taken
+            if taken is not None:
+                self._kept.setdefault(tap, {})[call] = taken
             return out
         if not torch.is_grad_enabled():
             raise DefinitionError(
@@ -213,10 +214,24 @@ class Seen(Mapping[str, Tensor]):
         )
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """Taps whose modules have been found, for a listener who comes and goes with every forward."""
+
+    taps: tuple[Tap, ...]
+    modules: Mapping[str, nn.Module]
+
+
+def prepared(model: nn.Module | Denoiser, taps: Wanted | Iterable[Wanted]) -> Prepared:
+    """Find the modules of taps once; see `tapping`."""
+    root, found = network(model), resolve(model, taps)
+    return Prepared(found, {tap.name: root.get_submodule(tap.name) for tap in found})
+
+
 @contextmanager
 def tapping(
     model: nn.Module | Denoiser,
-    taps: Wanted | Iterable[Wanted] = (),
+    taps: Wanted | Iterable[Wanted] | Prepared = (),
     *,
     interventions: Sequence[Part] = (),
     edits: Mapping[str, Edit] | Mapping[str | Tap, Edit] | None = None,
@@ -235,7 +250,7 @@ def tapping(
     Parameters
     ----------
     model, taps
-        A network or a denoiser, and where to listen: see `resolve`.
+        A network or a denoiser, and where to listen: see `resolve`, or `prepared` taps of the same network.
     interventions
         Parts of interventions, applied to every lane; they must need no other run (no donor, no own channel).
     edits
@@ -257,11 +272,12 @@ def tapping(
         For a name the network does not have, before anything is attached.
     """
     root = network(model)
-    found = resolve(root, taps)
+    ready = taps if isinstance(taps, Prepared) else prepared(root, taps)
+    found = ready.taps
     known = _checked(found, probe, stop=stop)
     seen = Seen(found, graph=graph, stop=stop, known=known, in_place=in_place)
     changes = [*editing.everywhere(interventions).items(), *(edits or {}).items()]
-    sites = _sites(root, found, changes)
+    sites = _sites(root, ready, changes)
     with ExitStack() as stack:
         stack.callback(root.register_forward_pre_hook(seen._begin).remove)
         for site in sites:
@@ -342,14 +358,14 @@ def _checked(found: Sequence[Tap], probe: Mapping[str, int] | None, *, stop: boo
     return probe or {}
 
 
-def _sites(root: nn.Module, taps: Sequence[Tap], changes: Sequence[tuple[str | Tap, Edit]]) -> list[_Site]:
+def _sites(root: nn.Module, ready: Prepared, changes: Sequence[tuple[str | Tap, Edit]]) -> list[_Site]:
     """The modules concerned; an edit of a tuple changes what the taps of that layer select, if they agree.
 
     Edits come first: a module may hang in the network under two names, edited by one and tapped by the other.
     """
     sites: dict[str, _Site] = {}
-    for tap in taps:
-        sites.setdefault(tap.name, _Site(tap.name, root.get_submodule(tap.name))).taps.append(tap)
+    for tap in ready.taps:
+        sites.setdefault(tap.name, _Site(tap.name, ready.modules[tap.name])).taps.append(tap)
     for key, edit in changes:
         asked = key if isinstance(key, Tap) else Tap(key)
         for name in named(root, asked.name):
