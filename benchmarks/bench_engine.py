@@ -61,6 +61,7 @@ def _overhead(*, tiny: bool) -> Row:
         lambda: running.run(ready, into=f"memory://overhead-{next(count)}"),
         bare,
         target="",
+        cost=True,
         tiny=tiny,
         pairs=7,
         note="the aim is 1.05x; two curves, opening the model and growing the store are in it",

@@ -1,7 +1,6 @@
 """What it costs to look inside the network, and what a stored trajectory saves when one looks later."""
 
 import tempfile
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, cast
@@ -125,17 +124,16 @@ def _run(network: Denoiser, ready: Assembled, folder: Path, what: str, target: s
         with tempfile.TemporaryDirectory(dir=folder) as url:
             running.run(ready, into=Path(url) / "store", layout=QUICK)
 
-    row = compare(
+    return compare(
         f"a run of {steps} steps into a store, {what}, against bare sampling",
         stored,
         lambda: _sample(network, steps),
-        # Said to be a cost also where it has no target.
-        target=target or "<= 1x",
+        target=target,
         tiny=tiny,
         pairs=5,
         note="opening the store and planning are in it",
+        cost=True,
     )
-    return replace(row, target=target)
 
 
 def _stored(*, tiny: bool) -> list[Row]:

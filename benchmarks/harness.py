@@ -45,15 +45,27 @@ class Row:
         interval = f" [{self.low:.3g}, {self.high:.3g}]" if self.high > self.low else ""
         mark = {True: "met", False: "NOT met", None: "no target"}[self.met]
         goal = f"target {self.target}, {mark}" if self.target else mark
-        return f"{self.name}: {self.measured:.3g}x{interval} ({goal})" + (
+        unit = "x" if self.high > self.low or self.target.endswith("x") else ""
+        return f"{self.name}: {self.measured:.3g}{unit}{interval} ({goal})" + (
             f"  {self.note}" if self.note else ""
         )
 
 
 def compare(
-    name: str, ours: Work, theirs: Work, *, target: str, tiny: bool, pairs: int = 21, note: str = ""
+    name: str,
+    ours: Work,
+    theirs: Work,
+    *,
+    target: str,
+    tiny: bool,
+    pairs: int = 21,
+    note: str = "",
+    cost: bool | None = None,
 ) -> Row:
-    """The ratio that the target speaks of: ours / theirs for '<=' (a cost), theirs / ours for '>=' (a speed-up)."""
+    """The ratio that the target speaks of: ours / theirs for '<=' (a cost), theirs / ours for '>=' (a speed-up).
+
+    Without a target `cost` says which.
+    """
     if tiny:
         pairs, least = 1, 0.0
     else:
@@ -64,7 +76,8 @@ def compare(
         first = _seconds(ours, calls[0]) if k % 2 else None
         other = _seconds(theirs, calls[1])
         mine = first if first is not None else _seconds(ours, calls[0])
-        ratios.append(mine / other if target.startswith("<=") else other / mine)
+        costly = target.startswith("<=") if cost is None else cost
+        ratios.append(mine / other if costly else other / mine)
     return summary(name, ratios, target=target, note=note)
 
 

@@ -61,7 +61,9 @@ def strengths(a: Tensor, *, weights: Tensor | None = None, statistic: str = "sum
     else:
         chosen = _selected(values, shares).flatten(2)
         scores = chosen.amax(-1) if statistic == "max" else _mean_top(chosen, shares, q)
-        scores = scores.where(torch.isfinite(values.amin((2, 3))) & torch.isfinite(values.amax((2, 3))), torch.nan)
+        scores = scores.where(
+            torch.isfinite(values.amin((2, 3))) & torch.isfinite(values.amax((2, 3))), torch.nan
+        )
     return scores if shares is None else scores.where((shares > 0).any(-1).any(-1), torch.nan)
 
 
