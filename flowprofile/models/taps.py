@@ -169,7 +169,9 @@ class Seen(Mapping[str, Tensor]):
                 remedy="call the network outside torch.no_grad(), or leave graph=True out",
             )
         here, onwards = outputs.held(value)
-        self._kept.setdefault(tap, {})[call] = here if tap.reduce is None else tap.reduce(here)
+        kept = here if tap.reduce is None else tap.reduce(here)
+        if kept is not None:
+            self._kept.setdefault(tap, {})[call] = kept
         return outputs.replaced(out, tap.select, onwards)
 
     def _passed(self, name: str) -> None:
