@@ -13,6 +13,8 @@ class FlowProfileError(Exception):
     """A refusal: what is wrong, what follows from it, what to do, and what was seen."""
 
     exit_code: ClassVar[int] = 1
+    final: ClassVar[bool] = True
+    """Whether trying again would end in the same refusal."""
 
     def __init__(self, fact: str, *, consequence: str = "", remedy: str = "", evidence: str = "") -> None:
         self.fact = fact
@@ -55,6 +57,7 @@ class StoreError(FlowProfileError):
     """A place is not a store of ours, or not one this version can read."""
 
     exit_code = 3
+    final = False
 
 
 class IntegrityError(StoreError):
@@ -71,12 +74,19 @@ class BusyError(FlowProfileError):
     """Another planner holds the store."""
 
     exit_code = 5
+    final = False
 
 
 class NonFiniteError(FlowProfileError):
     """A NaN or an infinity appeared in a result; it is named and never stored as a number."""
 
     exit_code = 6
+
+
+class ClusterError(FlowProfileError):
+    """Workers cannot be had, are equipped differently, or could not carry some tasks out."""
+
+    exit_code = 7
 
 
 def nearest(name: object, names: Iterable[object]) -> str:

@@ -8,9 +8,10 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
 
 from flowprofile.assembly import Assembled
@@ -24,9 +25,14 @@ from flowprofile.flow.plan import scoped
 from flowprofile.flow.shelf import Cut
 from flowprofile.flow.tiles import Order, Tile
 from flowprofile.store.declarations import RunDeclaration, StageDeclaration
+from flowprofile.store.ledger import Ledger, Rows, covered, fills
 from flowprofile.store.record import RunRecord, StageRecord
 from flowprofile.store.regions import Region, cut, region_of
 from flowprofile.store.store import Store
+
+Places = npt.NDArray[np.intp]
+STRETCH: Final = 512
+"""Seeds looked at together where it is not plain that a stage is complete."""
 
 
 class Held:
@@ -36,7 +42,7 @@ class Held:
         self.store = store
         self.run = run
         self.listen = listen
-        self._present: dict[str, Mask] = {}
+        self._ledgers: dict[str, Ledger] = {}
 
     @cached_property
     def record(self) -> RunRecord:
@@ -63,10 +69,13 @@ class Held:
         }
         return {name: {value: at for at, value in enumerate(values)} for name, values in axes.items()}
 
-    def _known(self, path: str) -> Mask:
-        if path not in self._present:
-            self._present[path] = self.store.present(self.run, path)
-        return self._present[path]
+    def forget(self) -> None:
+        """Look at the ledger again: somebody else has worked on the same tasks."""
+        self._ledgers.clear()
+
+    def _rows(self, path: str, intervention: int, label: int) -> Rows:
+        ledger = self._ledgers.setdefault(path, Ledger(self.store.place, self.run, path))
+        return ledger.rows(intervention, label)
 
     def complete(self, path: str, sweep: Sweep, times: tuple[int, ...]) -> bool:
         """Whether every cell of a stage exists."""
@@ -79,11 +88,24 @@ class Held:
         )
         if stage is None or any(value not in where for where, values in wanted for value in values):
             return False
-        known = self._known(path)
-        if known.all():
+        interventions, labels, seeds, states = (
+            np.array([where[value] for value in values], dtype=np.intp) for where, values in wanted
+        )
+        return all(
+            self._holds(self._rows(path, i, label), seeds, states, stage.times)
+            for i in interventions.tolist()
+            for label in labels.tolist()
+        )
+
+    def _holds(self, rows: Rows, seeds: Places, states: Places, times: int) -> bool:
+        """Whether rows cover all of some seeds and states; looked at in stretches, so that memory stays flat."""
+        if fills(rows, len(self.record.seeds), times):
             return True
-        places = [np.array([where[value] for value in values], dtype=np.intp) for where, values in wanted]
-        return bool(known[np.ix_(*places)].all())
+        stretches = np.split(np.sort(seeds), range(STRETCH, len(seeds), STRETCH))
+        return all(
+            bool(covered(rows, (some[0], some[-1] + 1), times)[np.ix_(some - some[0], states)].all())
+            for some in stretches
+        )
 
     def present(self, path: str, cases: Sequence[Case], times: tuple[int, ...]) -> Mask:
         """Flags (case, time) of the cells of a stage that exist; cases and stages may be new."""
@@ -91,14 +113,19 @@ class Held:
         stage = self.record.stages.get(path)
         if stage is None:
             return flags
-        known = self._known(path)
         where = {t: at for at, t in enumerate(stage.time or ())}
         columns = [(column, where[t]) for column, t in enumerate(times) if t in where]
         targets, sources = [pair[0] for pair in columns], [pair[1] for pair in columns]
+        atoms: dict[tuple[int, int], dict[int, int]] = {}
         for row, case in enumerate(cases):
             at = self._at(case)
             if at is not None and targets:
-                flags[row, targets] = known[at][sources]
+                atoms.setdefault(at[:2], {})[row] = at[2]
+        for (intervention, label), seeds in atoms.items():
+            first, stop = min(seeds.values()), max(seeds.values()) + 1
+            known = covered(self._rows(path, intervention, label), (first, stop), stage.times)
+            for row, seed in seeds.items():
+                flags[row, targets] = known[seed - first, sources]
         return flags
 
     def _at(self, case: Case) -> tuple[int, int, int] | None:
@@ -155,12 +182,17 @@ class Held:
                 found.setdefault(str(join["of"]), []).append(tuple(stage.coords[join["axis"]].values))
         return found
 
+    def _begun(self, path: str) -> bool:
+        """Whether any cell of a stage exists."""
+        interventions, labels, _ = self.record.shape
+        return any(len(self._rows(path, i, label)) for i in range(interventions) for label in range(labels))
+
     def changed_sources(self, graph: Graph) -> dict[str, str]:
         """Stages whose own code is not what the stored results were computed with, and what to say of it."""
         changed = {}
         for stage in graph.stored():
             held = self.record.stages.get(graph.path(stage.name))
-            if held is None or not self._known(graph.path(stage.name)).any():
+            if held is None or not self._begun(graph.path(stage.name)):
                 continue
             if held.attrs.get("source", "") != stage.source:
                 changed[stage.name] = (

@@ -6,36 +6,31 @@ command again.
 """
 
 import os
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import xarray as xr
 
-from flowprofile import opening, rates
+from flowprofile import clusters, opening, rates
 from flowprofile.assembly import Assembled, assemble, regrown
 from flowprofile.definitions import Cases, Pipeline, Text, pipeline, read
-from flowprofile.errors import DefinitionError, StoreError
+from flowprofile.errors import BusyError, DefinitionError, StoreError
 from flowprofile.flow.budget import Cost, check, cost, states_in_flight
-from flowprofile.flow.events import Advanced, Asked, Committed, Event, Listen, Planned, TaskDone, silence
-from flowprofile.flow.execute import Chains, execute
+from flowprofile.flow.events import Advanced, Asked, Committed, Event, Listen, silence
+from flowprofile.flow.executors.orders import Executor
 from flowprofile.flow.fingerprint import key
 from flowprofile.flow.graph import Graph
 from flowprofile.flow.plan import Nothing, Plan, cell_bytes
 from flowprofile.flow.plan import plan as planned
-from flowprofile.flow.tiles import fitting
-from flowprofile.held import Held, holdings, run_declaration, stage_declarations
+from flowprofile.held import holdings
 from flowprofile.stages import KINDS
 from flowprofile.steering import clean_part, resolve
 from flowprofile.store.layout import StoreLayout, size
 from flowprofile.store.layout import layout as named_layout
-from flowprofile.store.places import TEMPORARY, LocalPlace
 from flowprofile.store.store import Store
-from flowprofile.store.urls import place
+from flowprofile.working import carry_out, declare, declared, folder_of, sweep_up
 
 
 @dataclass(frozen=True)
@@ -138,12 +133,16 @@ def plan(
 
 
 def project(
-    ready: Assembled, into: str | os.PathLike[str] | None, *, layout: StoreLayout | None = None
+    ready: Assembled,
+    into: str | os.PathLike[str] | None,
+    *,
+    layout: StoreLayout | None = None,
+    part: tuple[int, int] | None = None,
 ) -> Projection:
-    """`plan` for an assembled pipeline."""
+    """`plan` for an assembled pipeline, or for one of its parts."""
     held = holdings(into, ready.run, silence) if into is not None else None
     ready = regrown(ready, held.pixel_sets()) if held is not None else ready
-    found = planned(ready.graph, ready.sweep, held or Nothing(), batch=ready.numerics.batch)
+    found = planned(ready.graph, ready.sweep, held or Nothing(), batch=ready.numerics.batch, only=_only(part))
     chosen = layout or named_layout("local")
     price = cost(
         found,
@@ -216,6 +215,9 @@ def run(
     disk: int | None = None,
     allow_code: bool = False,
     accept_weights: bool = False,
+    cluster: str | Executor | None = None,
+    part: tuple[int, int] | None = None,
+    wait: float = 0.0,
 ) -> Outcome:
     """Compute and store whatever `into` does not hold yet of a pipeline.
 
@@ -224,7 +226,7 @@ def run(
     source
         A pipeline's name or file, or a `Pipeline`.
     into
-        Store: a path, ``file://`` or ``memory://NAME``.
+        Store: a path or a url.
     listen
         Called with every event; see `flowprofile.flow.events`.
     layout
@@ -235,6 +237,14 @@ def run(
         Whether ``use = "module:name"`` may import code.
     accept_weights
         Whether weights that changed under the same path may begin a run of their own in this store.
+    cluster
+        Who computes: ``"processes:4"``, ``"local:4"`` (Dask on this machine), a scheduler's address, a name from
+        ``clusters.toml``; by default this process.
+    part
+        ``(i, n)``: the i-th of n parts of a store that was declared. Parts need no planner and know nothing of each
+        other, so they can run anywhere, at any time, and again.
+    wait
+        Seconds to wait for another planner of this store to end.
 
     Raises
     ------
@@ -242,44 +252,84 @@ def run(
         The plan needs more than it may take; nothing was computed.
     BusyError
         Another planner holds the store.
+    ClusterError
+        Workers cannot be had, or some tasks could not be carried out; they are named, the others are stored.
     NonFiniteError
         A NaN or infinity appeared; it is named and not stored.
     """
     ready = assembled(source, allow_code=allow_code)
-    chosen = named_layout(layout) if isinstance(layout, str) else layout
-    compute = partial(
-        _compute, into=into, listen=listen, layout=chosen, memory=memory, disk=disk, accept=accept_weights
+    how = _How(
+        into=into,
+        listen=listen,
+        layout=named_layout(layout) if isinstance(layout, str) else layout,
+        memory=memory,
+        disk=disk,
+        allow_code=allow_code,
+        accept=accept_weights,
+        executor=clusters.executor(cluster) if isinstance(cluster, str) else cluster,
+        part=part,
+        wait=wait,
     )
     first = clean_part(ready)
     if first is None:
-        return compute(ready)
-    early = compute(assemble(first, allow_code=allow_code))
+        return _compute(ready, how)
+    clean = assemble(first, allow_code=allow_code)
+    early = _compute(clean, how)
+    if part is not None and project(clean, into).plan.tasks:
+        raise BusyError(
+            "The directions of this sweep are means over all parts, and other parts are not done yet.",
+            consequence="This part's share of the clean runs is stored; what is steered cannot begin.",
+            remedy="give the same command again when the other parts have ended",
+        )
     resolve(ready, lambda: opening.open(into, run=ready.run))
-    return early.followed_by(compute(ready))
+    return early.followed_by(_compute(ready, how))
 
 
-def _compute(
-    ready: Assembled,
-    *,
-    into: str | os.PathLike[str],
-    listen: Listen,
-    layout: StoreLayout | None,
-    memory: int | None,
-    disk: int | None,
-    accept: bool,
-) -> Outcome:
+@dataclass(frozen=True)
+class _How:
+    """Everything about a run but what is computed; see `run`."""
+
+    into: str | os.PathLike[str]
+    listen: Listen
+    layout: StoreLayout | None
+    memory: int | None
+    disk: int | None
+    allow_code: bool
+    accept: bool
+    executor: Executor | None
+    part: tuple[int, int] | None
+    wait: float
+
+
+def _compute(ready: Assembled, how: _How) -> Outcome:
     """One plan, carried out."""
     began = perf_counter()
-    projection = project(ready, into, layout=layout)
+    projection = project(ready, how.into, layout=how.layout, part=how.part)
     ready = projection.assembled
-    _same_weights(ready, into, accept=accept)
+    _same_weights(ready, how.into, accept=how.accept)
     _unmixed(projection.plan, projection.warnings)
     if not projection.plan.tasks:
         return Outcome(ready.run, 0, 0, 0, 0, perf_counter() - began, projection.warnings)
-    check(projection.cost, memory=memory, disk=disk, folder=_folder(into))
-    count = _Count(listen)
-    with Store.open(into, layout=layout) as store:
-        _carry_out(ready, store, count)
+    processes = how.executor.workers if how.executor is not None and how.executor.here else 1
+    folder = folder_of(how.into)
+    check(projection.cost, memory=how.memory, disk=how.disk, folder=folder, processes=processes)
+    count = _Count(how.listen)
+    with Store.open(how.into, layout=how.layout) as store:
+        if how.part is None:
+            store.lock(wait=how.wait)
+            declare(ready, store, count)
+            sweep_up(store)
+        else:
+            declared(ready, store)
+        carry_out(
+            ready,
+            store,
+            count,
+            executor=how.executor,
+            only=_only(how.part),
+            allow_code=how.allow_code,
+            check=lambda found, held: _unmixed(found, held.changed_sources(ready.graph)),
+        )
     kinds = {name: stage.kind for name, stage in ready.graph.stages.items()}
     rates.remember(rate_key(ready), {kinds[name]: rate for name, rate in count.watch.rates().items()})
     seconds = perf_counter() - began
@@ -288,32 +338,50 @@ def _compute(
     )
 
 
-def _carry_out(ready: Assembled, store: Store, listen: Listen) -> None:
-    """Grow the store's axes, then work through the tasks; the caller holds the store."""
-    store.lock()
-    store.refresh()
-    held = holdings(store, ready.run, listen)
-    tile = held.tile if held is not None else None
-    declaration = run_declaration(ready, store, tile or fitting(ready.sweep, ready.numerics.batch))
-    store.prepare(declaration, ready.sweep, stage_declarations(ready.graph, ready.sweep), listen=listen)
-    held = Held(store, ready.run, listen)
-    found = planned(ready.graph, ready.sweep, held, batch=ready.numerics.batch)
-    _unmixed(found, held.changed_sources(ready.graph))
-    listen(Planned(found.forwards, len(found.tasks)))
-    chains, block = Chains(ready.graph), states_in_flight(ready.graph, ready.numerics.batch)
-    folder = _folder(store.url)
-    scratch = folder / TEMPORARY if folder is not None else None
-    for leftover in scratch.glob("flowprofile-*") if scratch is not None else ():
-        # Only the planner has scratch, and this process is the planner: a killed one left it behind.
-        shutil.rmtree(leftover, ignore_errors=True)
-    for index, task in enumerate(found.tasks):
-        execute(task, chains, held, block=block, listen=listen, scratch_folder=scratch)
-        listen(TaskDone(index + 1, len(found.tasks)))
+def _only(part: tuple[int, int] | None) -> Callable[[int], bool] | None:
+    """Which tasks belong to a part: every n-th, so that parts are of a size however the sweep grew.
+
+    Raises
+    ------
+    DefinitionError
+        If there is no such part.
+    """
+    if part is None:
+        return None
+    index, parts = part
+    if not 0 <= index < parts:
+        raise DefinitionError(
+            f"There is no part {index}/{parts}.",
+            consequence="Nothing would be computed.",
+            remedy=f"count from 0: 0/{max(1, parts)} .. {max(1, parts) - 1}/{max(1, parts)}",
+        )
+    return lambda number: number % parts == index
 
 
-def _folder(into: str | os.PathLike[str]) -> Path | None:
-    where = place(into)
-    return where.root if isinstance(where, LocalPlace) else None
+def prepare(
+    source: Source,
+    *,
+    into: str | os.PathLike[str],
+    layout: StoreLayout | str | None = None,
+    allow_code: bool = False,
+    accept_weights: bool = False,
+    wait: float = 0.0,
+    listen: Listen = silence,
+) -> Projection:
+    """Declare a store for a pipeline and compute nothing, so that parts of it can be run by anybody.
+
+    Returns what is left to compute. Parameters are those of `run`.
+    """
+    ready = assembled(source, allow_code=allow_code)
+    chosen = named_layout(layout) if isinstance(layout, str) else layout
+    first = clean_part(ready)
+    for one in (ready,) if first is None else (assemble(first, allow_code=allow_code), ready):
+        projection = project(one, into, layout=chosen)
+        _same_weights(projection.assembled, into, accept=accept_weights)
+        with Store.open(into, layout=chosen) as store:
+            store.lock(wait=wait)
+            declare(projection.assembled, store, listen)
+    return project(ready, into, layout=chosen)
 
 
 def _same_weights(ready: Assembled, into: str | os.PathLike[str], *, accept: bool) -> None:

@@ -15,6 +15,7 @@ COMMANDS: Final = {
     "demo": "demo",
     "plan": "runs",
     "run": "runs",
+    "declare": "runs",
     "rerun": "runs",
     "show": "stores",
     "status": "stores",
@@ -39,6 +40,7 @@ Exit codes:
   4    over the memory or disk budget
   5    another planner holds the store
   6    a NaN or infinity appeared in a result
+  7    workers cannot be had, or could not carry some tasks out
   130  interrupted; the same command resumes"""
 
 

@@ -42,6 +42,42 @@ class Size(click.ParamType[int]):
         return int(float(match[1]) * base ** ["", "K", "M", "G", "T"].index(match[2]))
 
 
+class Part(click.ParamType[tuple[int, int]]):
+    """One of several parts, such as 3/32."""
+
+    name = "part"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        """Part and number of parts."""
+        match = re.fullmatch(r"(\d+)/(\d+)", str(value).strip())
+        if match is None or int(match[1]) >= int(match[2]):
+            self.fail(f"{value!r} is no part; write for instance 0/4, counting from 0 to 3", param, ctx)
+        return int(match[1]), int(match[2])
+
+
+def workers(command: Command) -> Command:
+    """Who computes."""
+    return click.option(
+        "--cluster",
+        metavar="WHO",
+        help="processes:N, local:N (Dask on this machine), a scheduler's address, or a name from clusters.toml."
+        "  [default: this process]",
+    )(command)
+
+
+def wait(command: Command) -> Command:
+    """How long another planner is waited for."""
+    return click.option(
+        "--wait",
+        type=click.FloatRange(min=0),
+        default=0.0,
+        metavar="SECONDS",
+        help="Wait so long for another planner of this store to end.",
+    )(command)
+
+
 def pipeline(command: Command) -> Command:
     """The pipeline and what overrides it."""
     command = click.option(

@@ -18,7 +18,17 @@ from rich.progress import (
 from rich.text import Text
 
 from flowprofile.cli.interruption import heeding
-from flowprofile.flow.events import Advanced, Asked, Committed, Event, Listen, Noticed, Planned, TaskDone
+from flowprofile.flow.events import (
+    Advanced,
+    Asked,
+    Committed,
+    Event,
+    Listen,
+    Noticed,
+    Planned,
+    Quarantined,
+    TaskDone,
+)
 
 EVERY: Final = 30.0
 """Seconds between two lines in a log."""
@@ -64,8 +74,8 @@ def progress(*, quiet: bool) -> Iterator[Listen]:
                     bar.update(row, advance=forwards, description=f"sampling, t = {t}")
                 case Asked(stage=stage, forwards=forwards, t=t):
                     bar.update(row, advance=forwards, description=f"{stage}, t = {t}")
-                case Noticed(text=text):
-                    bar.console.print(f"note: {text}", style="yellow", highlight=False)
+                case Noticed() | Quarantined():
+                    bar.console.print(_said(event), style="yellow", highlight=False)
                 case Committed():
                     regions += 1
                 case TaskDone(index=index, tasks=tasks):
@@ -90,8 +100,8 @@ class _Log:
                 self.total, self.began = forwards, perf_counter()
             case Advanced(forwards=forwards) | Asked(forwards=forwards):
                 self.done += forwards
-            case Noticed(text=text):
-                print(f"note: {text}", file=sys.stderr, flush=True)
+            case Noticed() | Quarantined():
+                print(_said(event), file=sys.stderr, flush=True)
             case Committed():
                 self.regions += 1
             case _:
@@ -106,6 +116,12 @@ class _Log:
                 file=sys.stderr,
                 flush=True,
             )
+
+
+def _said(event: Noticed | Quarantined) -> str:
+    if isinstance(event, Quarantined):
+        return f"task {event.number} is set aside: {event.told}"
+    return f"note: {event.text}"
 
 
 def _ignore(event: Event) -> None:

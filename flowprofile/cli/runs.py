@@ -124,6 +124,14 @@ def show_plan(projection: "Projection", store: str) -> None:
 @click.option(
     "--accept-weights", is_flag=True, help="Let changed weights begin a run of their own in this store."
 )
+@options.workers
+@click.option(
+    "--part",
+    type=options.Part(),
+    metavar="I/N",
+    help="Compute only part I of N (counted from 0) of a declared store; needs no planner.",
+)
+@options.wait
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 @options.as_json
 def run(
@@ -135,6 +143,9 @@ def run(
     memory: int | None,
     disk: int | None,
     accept_weights: bool,
+    cluster: str | None,
+    part: tuple[int, int] | None,
+    wait: float,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -153,6 +164,9 @@ def run(
             memory=memory,
             disk=disk,
             accept_weights=accept_weights,
+            cluster=cluster,
+            part=part,
+            wait=wait,
         )
     if as_json:
         printed(vars(outcome) | {"store": store, "warnings": dict(outcome.warnings)})
@@ -174,11 +188,47 @@ def say_outcome(outcome: "Outcome", store: str) -> None:
 
 
 @click.command()
+@options.pipeline
+@options.into
+@click.option("--layout", default="local", show_default=True, help="How new arrays are laid out.")
+@click.option(
+    "--accept-weights", is_flag=True, help="Let changed weights begin a run of their own in this store."
+)
+@options.wait
+def declare(
+    pipeline: str,
+    into: str | None,
+    overrides: tuple[str, ...],
+    allow_code: bool,
+    layout: str,
+    accept_weights: bool,
+    wait: float,
+) -> None:
+    """Write the axes and arrays of PIPELINE's store once, so that parts of it can be run by a job array.
+
+    Afterwards: flowprofile run PIPELINE --into STORE --part $SLURM_ARRAY_TASK_ID/32
+    """
+    from flowprofile import running
+
+    store = options.store_of(into, pipeline)
+    ready = running.assembled(pipeline, overrides=overrides, allow_code=allow_code)
+    left = running.prepare(ready, into=store, layout=layout, accept_weights=accept_weights, wait=wait).plan
+    click.echo(
+        f"{store} is declared: {len(left.tasks):,} tasks and {left.forwards:,} forwards are left, "
+        f"{human(left.bytes)} to store."
+    )
+
+
+@click.command()
 @click.argument("store")
 @click.option("--into", metavar="STORE", help="Fill another store instead of STORE itself.")
 @click.option("--allow-code", is_flag=True, help='Allow use = "module:name" to import your code.')
+@options.workers
+@options.wait
 @click.option("--quiet", is_flag=True, help="No progress bar.")
-def rerun(store: str, into: str | None, allow_code: bool, quiet: bool) -> None:
+def rerun(
+    store: str, into: str | None, allow_code: bool, cluster: str | None, wait: float, quiet: bool
+) -> None:
     """Compute everything STORE was ever asked for again, from the definitions it holds, where it is missing."""
     from flowprofile import running
     from flowprofile.cli.progress import progress
@@ -186,5 +236,7 @@ def rerun(store: str, into: str | None, allow_code: bool, quiet: bool) -> None:
     target = into if into is not None else store
     for pipeline in running.recorded(store):
         with progress(quiet=quiet) as listen:
-            outcome = running.run(pipeline, into=target, listen=listen, allow_code=allow_code)
+            outcome = running.run(
+                pipeline, into=target, listen=listen, allow_code=allow_code, cluster=cluster, wait=wait
+            )
         say_outcome(outcome, target)

@@ -90,25 +90,30 @@ def cost(plan: Plan, *, block: int, weights: int, regions: Sequence[int]) -> Cos
     )
 
 
-def check(cost: Cost, *, memory: int | None, disk: int | None, folder: Path | None) -> None:
-    """Refuse a plan over its budget; without a stated one, over what the machine has free."""
+def check(
+    cost: Cost, *, memory: int | None, disk: int | None, folder: Path | None, processes: int = 1
+) -> None:
+    """Refuse a plan over its budget; without a stated one, over what the machine has free.
+
+    ``memory`` is for all the processes of this machine together.
+    """
     allowed = memory if memory is not None else _free_memory()
-    if allowed is not None and cost.memory > allowed:
+    if allowed is not None and cost.memory * processes > allowed:
         parts = ", ".join(f"{name} {human(size)}" for name, size in cost.lines()[:4])
         raise BudgetError(
-            f"The plan needs about {human(cost.memory)} of memory, and {human(allowed)} are allowed.",
+            f"The plan needs about {human(cost.memory * processes)} of memory, and {human(allowed)} are allowed.",
             consequence="It would be killed in the middle, or make the machine swap.",
             remedy="use a smaller numerics.batch or fewer kept states per shard, or raise --memory",
-            evidence=parts,
+            evidence=parts if processes == 1 else f"{processes} processes, each: {parts}",
         )
-    needed = cost.store + cost.scratch
+    needed = cost.store + cost.scratch * processes
     room = disk if disk is not None else _free_disk(folder)
     if room is not None and needed > room:
         raise BudgetError(
             f"The plan writes about {human(needed)}, and {human(room)} are allowed.",
             consequence="The disk would be full before the last sample is stored.",
             remedy='keep fewer states (keep = "::50"), fewer seeds or labels, or raise --disk',
-            evidence=f"store {human(cost.store)}, scratch {human(cost.scratch)}",
+            evidence=f"store {human(cost.store)}, scratch {human(cost.scratch * processes)}",
         )
 
 

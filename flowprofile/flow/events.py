@@ -85,7 +85,18 @@ class TaskDone:
     tasks: int
 
 
-Event: TypeAlias = Planned | Advanced | Asked | Noticed | Computed | Committed | TaskDone | Phase
+@dataclass(frozen=True)
+class Quarantined:
+    """A task is set aside, so that the others can be carried out."""
+
+    number: int
+    told: str
+    """What became of it, the last time."""
+
+
+Event: TypeAlias = (
+    Planned | Advanced | Asked | Noticed | Computed | Committed | TaskDone | Quarantined | Phase
+)
 Listen: TypeAlias = Callable[[Event], None]
 
 

@@ -4,7 +4,7 @@ A plan never opens a model and never touches a store's bytes: it reads which cel
 must be computed, and puts cases with the same needs into batches.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Protocol
@@ -77,6 +77,8 @@ class Batch:
 class Task:
     """Batches that read each other's results, in an order in which they can: clean cases first."""
 
+    number: int
+    """Place of its household among all of the sweep's: the same for whoever plans, and whenever."""
     batches: tuple[Batch, ...]
 
     @property
@@ -139,19 +141,30 @@ class Plan:
         return sum(share.bytes for share in self.shares.values())
 
 
-def plan(graph: Graph, sweep: Sweep, holdings: Holdings, *, batch: int) -> Plan:
-    """What must be computed so that the store holds all of `graph` for `sweep`."""
+def plan(
+    graph: Graph,
+    sweep: Sweep,
+    holdings: Holdings,
+    *,
+    batch: int,
+    only: Callable[[int], bool] | None = None,
+) -> Plan:
+    """What must be computed so that the store holds all of `graph` for `sweep`; of some tasks `only`, by number."""
     tile = holdings.tile or fitting(sweep, batch)
     order = holdings.order.grown(sweep)
-    if all(_complete(graph, stage, sweep, holdings) for stage in graph.stored()):
+    if only is None and all(_complete(graph, stage, sweep, holdings) for stage in graph.stored()):
         return Plan(graph, sweep, order, tile, batch, (), _shares(graph, sweep, (), {}))
     survey = Survey(graph, _presence(graph, holdings))
     tasks = []
-    for atoms in households(sweep, order, tile, linked=graph.linked, crossed=graph.crossed):
+    groups = households(sweep, order, tile, linked=graph.linked, crossed=graph.crossed)
+    for number, household in enumerate(groups):
+        if only is not None and not only(number):
+            continue
+        atoms = household.atoms()
         needs = survey.demands([case for atom in atoms for case in atom])
         found = _batches(atoms, needs, batch)
         if found:
-            tasks.append(Task(tuple(found)))
+            tasks.append(Task(number, tuple(found)))
     return Plan(graph, sweep, order, tile, batch, tuple(tasks), _shares(graph, sweep, tasks, survey.cells))
 
 

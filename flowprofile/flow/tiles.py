@@ -59,42 +59,54 @@ def fitting(sweep: Sweep, batch: int) -> Tile:
     return min(shapes, key=lambda tile: (batches(tile), -tile.seeds))
 
 
-def households(
-    sweep: Sweep, order: Order, tile: Tile, *, linked: bool, crossed: bool
-) -> Iterator[list[tuple[Case, ...]]]:
-    """The sweep's cases in groups that may read each other's results, each as *atoms* that share their files.
+@dataclass(frozen=True)
+class Household:
+    """Cases that may read each other's results: some atoms, each with the seeds of one tile."""
 
-    An atom is one label of one intervention and the seeds of one tile. A group is a tile's atoms, or everything
-    with a tile's seeds where labels are `linked` or something is done to the model, or all there is where seeds are
-    `crossed`.
+    atoms_of: tuple[tuple[str, int], ...]
+    """Intervention and label of each atom."""
+    blocks: tuple[tuple[int, ...], ...]
+    """Seeds, tile by tile."""
+
+    def atoms(self) -> list[tuple[Case, ...]]:
+        """The cases as *atoms* that share their files: one label of one intervention, the seeds of one tile."""
+        return [
+            tuple(Case(seed, label, name) for seed in seeds)
+            for seeds in self.blocks
+            for name, label in self.atoms_of
+        ]
+
+
+def households(sweep: Sweep, order: Order, tile: Tile, *, linked: bool, crossed: bool) -> list[Household]:
+    """A sweep's households, always the same ones in the same order, so that a number tells which one is meant.
+
+    A household is a tile's atoms, or everything with a tile's seeds where labels are `linked` or something is done to
+    the model, or all there is where seeds are `crossed`.
     """
     blocks = _blocks(sweep.seeds, order.seeds, tile.seeds)
-    if crossed:
-        yield [atom for seeds in blocks for atom in _everything(sweep, order, seeds)]
-    elif linked or len(sweep.interventions) > 1:
-        for seeds in blocks:
-            yield _everything(sweep, order, seeds)
-    else:
-        for labels in _blocks(sweep.labels, order.labels, tile.labels):
-            for seeds in blocks:
-                name = sweep.interventions[0]
-                yield [tuple(Case(seed, label, name) for seed in seeds) for label in labels]
-
-
-def _everything(sweep: Sweep, order: Order, seeds: Sequence[int]) -> list[tuple[Case, ...]]:
-    return [
-        tuple(Case(seed, label, name) for seed in seeds)
+    if not (crossed or linked or len(sweep.interventions) > 1):
+        name = sweep.interventions[0]
+        return [
+            Household(tuple((name, label) for label in labels), (seeds,))
+            for labels in _blocks(sweep.labels, order.labels, tile.labels)
+            for seeds in blocks
+        ]
+    everything = tuple(
+        (name, label)
         for name in sorted(sweep.interventions, key=order.interventions.index)
         for label in sorted(sweep.labels_of(name), key=order.labels.index)
-    ]
+    )
+    if crossed:
+        return [Household(everything, tuple(blocks))]
+    return [Household(everything, (seeds,)) for seeds in blocks]
 
 
-def _blocks(wanted: Iterable[int], axis: Sequence[int], size: int) -> list[list[int]]:
+def _blocks(wanted: Iterable[int], axis: Sequence[int], size: int) -> list[tuple[int, ...]]:
     place = {value: position for position, value in enumerate(axis)}
     blocks: dict[int, list[int]] = {}
     for value in sorted(wanted, key=place.__getitem__):
         blocks.setdefault(place[value] // size, []).append(value)
-    return [blocks[number] for number in sorted(blocks)]
+    return [tuple(blocks[number]) for number in sorted(blocks)]
 
 
 def runs(positions: Sequence[int]) -> Iterator[tuple[int, int]]:

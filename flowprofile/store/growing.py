@@ -13,9 +13,11 @@ from flowprofile.store.ledger import FORMAT, INTENTS, Ledger, Receipt, receipt_k
 from flowprofile.store.objects import ROOT
 from flowprofile.store.phases import Listen, Phase
 from flowprofile.store.places import Place
-from flowprofile.store.record import Record
+from flowprofile.store.record import Record, StageRecord
+from flowprofile.store.regions import Region
 from flowprofile.store.rendering import Rendered
 from flowprofile.store.snapshot import ROOT_DOCUMENT, format_data, layout_data, record_keys
+from flowprofile.store.turns import locked
 
 
 def settle(place: Place, record: Record, *, layout: StoreLayout, listen: Listen) -> None:
@@ -63,9 +65,22 @@ def heal(place: Place, record: Record, *, layout: StoreLayout, listen: Listen) -
         run, _, group = name.removeprefix(f"{INTENTS}/").rpartition("/")[0].partition("/")
         stage = record.runs[run].stages.get(group.replace("~", "/")) if run in record.runs else None
         if body is not None and stage is not None:
-            ledger = Ledger(place, run, group.replace("~", "/"))
-            _finish(ledger, body["key"], body["new"]["digest"], layout=layout, listen=listen)
-        place.delete(name)
+            region = _around(run, group.replace("~", "/"), stage, body["key"])
+            # Workers of a coordinator that died may be writing still: the intent is theirs until their turn is over.
+            with locked(place, record.runs[run], region):
+                ledger = Ledger(place, region.run, region.group)
+                _finish(ledger, body["key"], body["new"]["digest"], layout=layout, listen=listen)
+                place.delete(name)
+        else:
+            place.delete(name)
+
+
+def _around(run: str, group: str, stage: StageRecord, key: str) -> Region:
+    """A region with the case axes of an object: whoever writes the object locks what this one locks."""
+    name, _, chunk = key.rpartition("/")
+    intervention, label, seed = (int(part) for part in chunk.split(".")[1:4])
+    seeds = stage.variables[name].form.chunk[2]
+    return Region(run, group, intervention, label, (seed * seeds, (seed + 1) * seeds), (0, 1))
 
 
 def _finish(ledger: Ledger, key: str, intended: str, *, layout: StoreLayout, listen: Listen) -> None:

@@ -253,6 +253,28 @@ class Ledger:
         return self._intended(key)
 
 
+def fills(rows: Rows, seeds: int, times: int) -> bool:
+    """Whether the rows, in order, lie edge to edge over all of a box: the quick answer for a finished sweep.
+
+    False says nothing: rows that overlap may still cover the box.
+    """
+    if not len(rows):
+        return False
+    s0, s1, t0, t1 = rows.T
+    same = (s0[1:] == s0[:-1]) & (s1[1:] == s1[:-1])
+    inside = np.where(same, t0[1:] == t1[:-1], (s0[1:] == s1[:-1]) & (t0[1:] == 0) & (t1[:-1] == times))
+    ends = s0[0] == 0 and t0[0] == 0 and s1[-1] == seeds and t1[-1] == times
+    return bool(ends and inside.all())
+
+
+def covered(rows: Rows, seeds: tuple[int, int], times: int) -> npt.NDArray[np.bool_]:
+    """Which cells of a stretch of seeds some rows cover, [seed time]."""
+    result = np.zeros((seeds[1] - seeds[0], times), bool)
+    for s0, s1, t0, t1 in rows[(rows[:, 0] < seeds[1]) & (rows[:, 1] > seeds[0])].tolist():
+        result[max(0, s0 - seeds[0]) : s1 - seeds[0], t0:t1] = True
+    return result
+
+
 def present(regions: Iterable[Region], shape: tuple[int, int, int, int]) -> npt.NDArray[np.bool_]:
     """Which cells some regions cover."""
     result = np.zeros(shape, bool)

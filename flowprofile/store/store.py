@@ -10,6 +10,7 @@ import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from time import monotonic, sleep
 from types import TracebackType
 from typing import Any, Self
 
@@ -35,9 +36,12 @@ from flowprofile.store.reading import Box, read
 from flowprofile.store.record import Record, RunRecord, StageRecord
 from flowprofile.store.regions import Region, cut
 from flowprofile.store.snapshot import check_format, snapshot
+from flowprofile.store.turns import locked
 from flowprofile.store.urls import place
 
 PLANNER_LOCK = "ledger/planner.lock"
+POLL = 0.2
+"""Seconds between two looks at who holds a store."""
 
 
 class Store:
@@ -141,16 +145,24 @@ class Store:
         self._record = new
         return new.runs[run.folder]
 
-    def lock(self) -> None:
-        """Become the planner, until `close`.
+    def lock(self, *, wait: float = 0.0) -> None:
+        """Become the planner, until `close`; if somebody else is, after at most `wait` seconds.
 
         Raises
         ------
         BusyError
             Naming who is.
         """
-        if self._claim is not None:
-            return
+        until = monotonic() + wait
+        while self._claim is None:
+            try:
+                self._lock()
+            except BusyError:
+                if monotonic() >= until:
+                    raise
+                sleep(min(POLL, max(0.0, until - monotonic())))
+
+    def _lock(self) -> None:
         since = datetime.now(UTC).isoformat(timespec="seconds")
         command = " ".join(sys.argv)[:200]
         content = {"pid": os.getpid(), "host": socket.gethostname(), "since": since, "command": command}
@@ -159,7 +171,7 @@ class Store:
             raise BusyError(
                 f"Another planner holds the store {self.url}.",
                 consequence="Two planners would grow the same axes into different orders.",
-                remedy="wait for it to end, or stop it; the lock ends with its process",
+                remedy="wait for it to end (--wait), or stop it; the lock ends with its process",
                 evidence=claim.decode(errors="replace"),
             )
         self._claim = claim
@@ -255,7 +267,7 @@ class Store:
         self.lock()
         self._ledgers.clear()
         run, stage = self._stage(region.run, region.group)
-        with writing.locked(self.place, run, region):
+        with locked(self.place, run, region):
             self.place.delete(receipt_key(region))
             self.place.fsync([receipt_key(region)] if self.layout.durable else [])
             ledger = Ledger(self.place, region.run, region.group)

@@ -5,9 +5,7 @@ bytes are a function of what is stored: the same whatever came first, and whatev
 that share objects take turns (a lock per tile of seeds); everything else runs side by side.
 """
 
-import hashlib
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,8 +22,7 @@ from flowprofile.store.phases import Listen, Phase
 from flowprofile.store.places import Place
 from flowprofile.store.record import RunRecord, StageRecord, Variable
 from flowprofile.store.regions import Region
-
-_STRIPES = 64
+from flowprofile.store.turns import locked
 
 
 @dataclass
@@ -63,21 +60,6 @@ def write(
             for extent in extents_of(region, name, variable):
                 _object(commit, variable, extent, values)
         return _finish(commit)
-
-
-def locked(place: Place, run: RunRecord, region: Region) -> ExitStack:
-    """Locks on every tile of seeds a region has cells in, taken in order."""
-    tile = run.tile[1]
-    tiles = range(region.seeds[0] // tile, -(-region.seeds[1] // tile))
-    names = {_stripe(f"{region.run}/{region.group}/{region.tile}/{number}") for number in tiles}
-    with ExitStack() as stack:
-        for name in sorted(names):
-            stack.enter_context(place.lock(f"ledger/locks/{name}"))
-        return stack.pop_all()
-
-
-def _stripe(text: str) -> str:
-    return f"{int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest()) % _STRIPES:02d}"
 
 
 def _object(commit: _Commit, variable: Variable, extent: Extent, values: npt.NDArray[np.generic]) -> None:

@@ -1,0 +1,116 @@
+"""A Dask cluster: one somebody else runs, or one of its own on this machine.
+
+Tasks go through `client.submit`; a worker opens an order once. What Dask gives up on (a task that killed its worker
+too often) and what fails comes back as a failure and gets its second chance like anywhere else.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from flowprofile.errors import ClusterError
+from flowprofile.flow.executors.orders import Failed, Order, Result, carried_out
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+PATIENCE: Final = 120.0
+"""Seconds to wait for the first worker."""
+
+
+@dataclass
+class Cluster:
+    """Workers of a Dask cluster."""
+
+    connect: Callable[[], "Client"]
+    """Connects, or begins a cluster; closing the client ends what was begun."""
+    asked: int = 1
+    """Workers it was asked for, as long as it is not known how many there are."""
+    here: bool = False
+    _client: Any = None
+    _order: Any = None
+    _futures: dict[Any, tuple[int, ...]] = field(default_factory=dict)
+
+    @property
+    def workers(self) -> int:
+        """Workers that are there now; before it is begun, as many as were asked for."""
+        return self.asked if self._client is None else max(1, len(self._client.nthreads()))
+
+    def start(self, order: Order) -> None:
+        """Connect, wait for a worker, and compare versions on every worker with those here."""
+        self._client = self.connect()
+        try:
+            self._client.wait_for_workers(1, timeout=PATIENCE)
+        except TimeoutError:
+            raise ClusterError(
+                f"No worker has joined {self._client.scheduler.address} within {PATIENCE:g} s.",
+                consequence="There is nobody to give work to.",
+                remedy="look at the workers' logs, or give the queue more time and try again",
+            ) from None
+        same_versions(self._client.run(versions))
+        self._order = self._client.scatter(order, broadcast=True, hash=False)
+
+    def submit(self, numbers: tuple[int, ...], *, again: bool) -> None:
+        """Hand tasks to the scheduler."""
+        future = self._client.submit(
+            carried_out, self._order, numbers, again=again, pure=False, key=_key(numbers, again=again)
+        )
+        self._futures[future] = numbers
+
+    def results(self) -> Iterable[Result]:
+        """What is done, waiting for the first."""
+        from distributed import wait
+
+        done = wait(list(self._futures), return_when="FIRST_COMPLETED").done
+        for future in done:
+            numbers = self._futures.pop(future)
+            error = future.exception()
+            if error is None:
+                yield future.result()
+            else:
+                yield Failed(numbers, None, f"{type(error).__name__}: {error}")
+            future.release()
+
+    def close(self) -> None:
+        """Leave the cluster; what was begun here ends."""
+        client, self._client = self._client, None
+        self._futures.clear()
+        if client is not None:
+            begun = client.cluster
+            client.close()
+            if begun is not None:
+                begun.close()
+
+
+def _key(numbers: tuple[int, ...], *, again: bool) -> str:
+    from uuid import uuid4
+
+    return f"flowprofile-{numbers[0]}-{len(numbers)}-{'again' if again else 'first'}-{uuid4().hex[:8]}"
+
+
+def versions() -> dict[str, str]:
+    """What decides whether a worker gives the same bits, and understands the order at all."""
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"python": ".".join(platform.python_version_tuple()[:2]), "machine": platform.machine()}
+    for package in ("flowprofile", "torch", "numpy", "zarr", "xarray", "distributed"):
+        try:
+            found[package] = version(package).partition("+")[0]
+        except PackageNotFoundError:
+            found[package] = "absent"
+    return found
+
+
+def same_versions(theirs: dict[str, dict[str, str]]) -> None:
+    """Refuse workers that are not equipped like this process, naming the first difference."""
+    mine = versions()
+    for worker, found in theirs.items():
+        for what, here in mine.items():
+            if found.get(what) != here:
+                raise ClusterError(
+                    f"The worker {worker} has {what} {found.get(what, 'absent')}, this process {here}.",
+                    consequence="Its results could differ in their last bits, or it could not read the work at all.",
+                    remedy="give workers and coordinator the same environment",
+                    evidence=f"{sum(other != mine for other in theirs.values())} of {len(theirs)} workers differ",
+                )
