@@ -25,6 +25,8 @@ PACKAGES: Final = {
     "distributed": "distributed",
 }
 """Modules a cluster may come from, and what installs them; a file names no other code."""
+ANSWER: Final = "20s"
+"""How long a scheduler may take to answer."""
 _WORDS: Final = re.compile(r"(processes|local)(?::(.*))?")
 _ADDRESS: Final = re.compile(r"(tcp|tls|ucx|ws|wss|inproc)://\S+")
 
@@ -141,7 +143,7 @@ def _connected(address: str) -> "Client":
     from distributed import Client
 
     try:
-        return Client(address, timeout="20s")
+        return Client(address, timeout=ANSWER)
     except OSError as error:
         raise ClusterError(
             f"No scheduler answers at {address!r}.",

@@ -6,7 +6,7 @@ command again.
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
@@ -14,36 +14,36 @@ from typing import Any
 import xarray as xr
 
 from flowprofile import clusters, opening, rates
-from flowprofile.assembly import Assembled, assemble, regrown
-from flowprofile.definitions import Cases, Pipeline, Text, pipeline, read
+from flowprofile.assembly import Assembled, assemble
+from flowprofile.definitions import Cases, Pipeline, Text, pipeline
 from flowprofile.errors import BusyError, DefinitionError, StoreError
-from flowprofile.flow.budget import Cost, check, cost, states_in_flight
+from flowprofile.flow.budget import check
 from flowprofile.flow.events import Advanced, Asked, Committed, Event, Listen, silence
 from flowprofile.flow.executors.orders import Executor
-from flowprofile.flow.fingerprint import key
-from flowprofile.flow.graph import Graph
-from flowprofile.flow.plan import Nothing, Plan, cell_bytes
-from flowprofile.flow.plan import plan as planned
-from flowprofile.held import holdings
+from flowprofile.flow.plan import Plan
+from flowprofile.projecting import Projection, Source, assembled, part_of, plan, project, rate_key
 from flowprofile.stages import KINDS
 from flowprofile.steering import clean_part, resolve
-from flowprofile.store.layout import StoreLayout, size
+from flowprofile.store.layout import StoreLayout
 from flowprofile.store.layout import layout as named_layout
 from flowprofile.store.store import Store
 from flowprofile.working import carry_out, declare, declared, folder_of, sweep_up
 
-
-@dataclass(frozen=True)
-class Projection:
-    """A plan with what it will cost."""
-
-    assembled: Assembled
-    plan: Plan
-    cost: Cost
-    seconds: Mapping[str, float]
-    """Projected seconds per stage, for stages whose rate on this machine is known."""
-    warnings: Mapping[str, str]
-    """What a person should know before running it, by stage."""
+__all__ = [
+    "Outcome",
+    "Projection",
+    "Source",
+    "assembled",
+    "calibrate",
+    "plan",
+    "prepare",
+    "profile",
+    "project",
+    "rate_key",
+    "recorded",
+    "run",
+    "stored_runs",
+]
 
 
 @dataclass(frozen=True)
@@ -104,60 +104,6 @@ class _Count:
         self.listen(event)
 
 
-Source = str | os.PathLike[str] | Pipeline | Assembled
-
-
-def assembled(source: Source, *, overrides: Sequence[str] = (), allow_code: bool = False) -> Assembled:
-    """A pipeline by name, by path or as a value, checked and wired."""
-    if isinstance(source, Assembled):
-        return source
-    if isinstance(source, Pipeline):
-        return assemble(source, Text("the pipeline", ""), allow_code=allow_code)
-    found, text = read(os.fspath(source), overrides=overrides)
-    return assemble(found, text, allow_code=allow_code)
-
-
-def plan(
-    source: Source, *, into: str | os.PathLike[str] | None = None, allow_code: bool = False
-) -> Projection:
-    """What `run` would compute, counted; neither store nor model is opened for writing.
-
-    Parameters
-    ----------
-    source
-        A pipeline's name or file, or a `Pipeline`.
-    into
-        The store it would go into; without one, everything counts as missing.
-    """
-    return project(assembled(source, allow_code=allow_code), into)
-
-
-def project(
-    ready: Assembled,
-    into: str | os.PathLike[str] | None,
-    *,
-    layout: StoreLayout | None = None,
-    part: tuple[int, int] | None = None,
-) -> Projection:
-    """`plan` for an assembled pipeline, or for one of its parts."""
-    held = holdings(into, ready.run, silence) if into is not None else None
-    ready = regrown(ready, held.pixel_sets()) if held is not None else ready
-    found = planned(ready.graph, ready.sweep, held or Nothing(), batch=ready.numerics.batch, only=_only(part))
-    chosen = layout or named_layout("local")
-    price = cost(
-        found,
-        block=states_in_flight(ready.graph, ready.numerics.batch),
-        weights=ready.weight_bytes,
-        regions=_region_bytes(ready.graph, chosen),
-    )
-    warnings = held.changed_sources(ready.graph) if held is not None else {}
-    known = rates.remembered(rate_key(ready))
-    seconds = {
-        name: value for name in ready.graph.stages if (value := _seconds(name, found, known)) is not None
-    }
-    return Projection(ready, found, price, seconds, warnings)
-
-
 def calibrate(ready: Assembled) -> None:
     """Measure this machine's rates for a pipeline, on a few steps of one batch that are kept nowhere."""
     tables = {
@@ -171,38 +117,6 @@ def calibrate(ready: Assembled) -> None:
     }
     small = assemble(ready.pipeline.model_copy(update=few), allow_code=True)
     run(small, into=f"memory://calibration-{os.getpid()}-{rate_key(small)}")
-
-
-def rate_key(ready: Assembled) -> str:
-    """Identity under which this machine's rates for a pipeline's model are remembered."""
-    return key({"model": ready.identity, "numerics": ready.numerics.table()})[:16]
-
-
-def _seconds(name: str, found: Plan, known: rates.Rates) -> float | None:
-    """Projected seconds of a stage; None if its kind was never timed here."""
-    stage = found.graph.stages[name]
-    units = 0
-    for batch in found.batches:
-        walks = [one for one in batch.demand.passes if name in one.compute]
-        steps = sum(int(one.compute[name].sum()) for one in walks)
-        if stage.chain is None:
-            units += steps * len(batch.cases) * (stage.asks or 1)
-        else:
-            replayed = sum(int(one.replay.sum()) for one in walks if one.chain == name)
-            units += (
-                steps * found.batch + replayed * len(batch.cases)
-            ) * stage.chain.forwards_per_step or steps
-    if units == 0:
-        return 0.0
-    return known[stage.kind] * units if stage.kind in known else None
-
-
-def _region_bytes(graph: Graph, layout: StoreLayout) -> list[int]:
-    """Bytes of one case in the regions that wait side by side, one of every stored stage."""
-    shard = size(layout.shard)
-    return [
-        min(max(shard, cell), cell * len(one.times)) for one in graph.stored() for cell in [cell_bytes(one)]
-    ]
 
 
 def run(
@@ -326,7 +240,7 @@ def _compute(ready: Assembled, how: _How) -> Outcome:
             store,
             count,
             executor=how.executor,
-            only=_only(how.part),
+            only=part_of(how.part),
             allow_code=how.allow_code,
             check=lambda found, held: _unmixed(found, held.changed_sources(ready.graph)),
         )
@@ -336,26 +250,6 @@ def _compute(ready: Assembled, how: _How) -> Outcome:
     return Outcome(
         ready.run, count.forwards, count.padding, count.regions, count.bytes, seconds, projection.warnings
     )
-
-
-def _only(part: tuple[int, int] | None) -> Callable[[int], bool] | None:
-    """Which tasks belong to a part: every n-th, so that parts are of a size however the sweep grew.
-
-    Raises
-    ------
-    DefinitionError
-        If there is no such part.
-    """
-    if part is None:
-        return None
-    index, parts = part
-    if not 0 <= index < parts:
-        raise DefinitionError(
-            f"There is no part {index}/{parts}.",
-            consequence="Nothing would be computed.",
-            remedy=f"count from 0: 0/{max(1, parts)} .. {max(1, parts) - 1}/{max(1, parts)}",
-        )
-    return lambda number: number % parts == index
 
 
 def prepare(

@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "graph": "graphs",
     "diff": "graphs",
     "pipelines": "pipelines",
+    "stores": "layouts",
     "models": "models",
     "layers": "layers",
     "train": "models",

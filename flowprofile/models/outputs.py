@@ -38,7 +38,7 @@ def taken(name: str, reduce: Callable[[Tensor], Any] | None, value: Tensor) -> T
 
     A reduction that gives None has put away itself what it wants.
     """
-    value = value.detach()
+    value = value.detach() if value.requires_grad else value
     if reduce is None:
         return value.clone()
     before = _version(value)
@@ -52,8 +52,7 @@ def taken(name: str, reduce: Callable[[Tensor], Any] | None, value: Tensor) -> T
             consequence="Listening would change the run, or wait for the device at every layer.",
             remedy="return a new tensor: clamp instead of clamp_, amax() without item()",
         )
-    shared = kept.untyped_storage().data_ptr() == value.untyped_storage().data_ptr()
-    return kept.clone() if shared else kept
+    return kept.clone() if _shares(kept, value) else kept
 
 
 def held(value: Tensor) -> tuple[Tensor, Tensor]:
@@ -67,6 +66,13 @@ def held(value: Tensor) -> tuple[Tensor, Tensor]:
     if kept.is_floating_point() and not kept.requires_grad:
         kept.requires_grad_()
     return kept, kept.clone()
+
+
+def _shares(kept: Tensor, value: Tensor) -> bool:
+    """Whether one tensor lies in the memory of another; asking for the storages costs ten times as much."""
+    if not value.is_contiguous():
+        return kept.untyped_storage().data_ptr() == value.untyped_storage().data_ptr()
+    return 0 <= kept.data_ptr() - value.data_ptr() < value.nbytes
 
 
 def _version(value: Tensor) -> int:

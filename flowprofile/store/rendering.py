@@ -7,6 +7,7 @@ nested folders would cost four more inodes per object.
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,8 +32,7 @@ def document(value: Mapping[str, Any]) -> bytes:
 
 def codecs(form: Form) -> list[dict[str, Any]]:
     """The codec chain of a form; every branch ends in crc32c."""
-    zstd = {"name": "zstd", "configuration": {"level": 1, "checksum": False}}
-    chain = [_LITTLE, *([zstd] if form.codec == "zstd" else []), _CRC]
+    chain = [_LITTLE, *_compressor(form), _CRC]
     if form.inner is None:
         return chain
     sharding = {
@@ -42,6 +42,19 @@ def codecs(form: Form) -> list[dict[str, Any]]:
         "index_location": "end",
     }
     return [{"name": "sharding_indexed", "configuration": sharding}]
+
+
+def _compressor(form: Form) -> list[dict[str, Any]]:
+    if form.codec == "none":
+        return []
+    if form.codec == "zstd":
+        return [{"name": "zstd", "configuration": {"level": 1, "checksum": False}}]
+    item = np.dtype(form.dtype).itemsize
+    block = math.prod(form.chunk if form.inner is None else form.inner) * item
+    configuration = {
+        "cname": "zstd", "clevel": 1, "shuffle": "bitshuffle", "typesize": item, "blocksize": block,
+    }  # fmt: skip
+    return [{"name": "blosc", "configuration": configuration}]
 
 
 def array(

@@ -181,7 +181,7 @@ def test_no_store_there(tmp_path) -> None:
     assert not (tmp_path / "nowhere").exists()
 
 
-@pytest.mark.parametrize("codec", ["none", "zstd"])
+@pytest.mark.parametrize("codec", ["none", "zstd", "blosc"])
 def test_other_readers_see_equal_values(specimen, tmp_path, codec) -> None:
     tensorstore = pytest.importorskip("tensorstore")
     import zarr
