@@ -224,9 +224,15 @@ def _compute(ready: Assembled, how: _How) -> Outcome:
     _unmixed(projection.plan, projection.warnings)
     if not projection.plan.tasks:
         return Outcome(ready.run, 0, 0, 0, 0, perf_counter() - began, projection.warnings)
-    processes = how.executor.workers if how.executor is not None and how.executor.here else 1
-    folder = folder_of(how.into)
-    check(projection.cost, memory=how.memory, disk=how.disk, folder=folder, processes=processes)
+    here = how.executor if how.executor is not None and how.executor.here else None
+    check(
+        projection.cost,
+        memory=how.memory,
+        disk=how.disk,
+        folder=folder_of(how.into),
+        processes=1 if here is None else here.workers,
+        beside=0 if here is None else here.beside,
+    )
     count = _Count(how.listen)
     with Store.open(how.into, layout=how.layout) as store:
         if how.part is None:

@@ -91,17 +91,25 @@ def cost(plan: Plan, *, block: int, weights: int, regions: Sequence[int]) -> Cos
 
 
 def check(
-    cost: Cost, *, memory: int | None, disk: int | None, folder: Path | None, processes: int = 1
+    cost: Cost,
+    *,
+    memory: int | None,
+    disk: int | None,
+    folder: Path | None,
+    processes: int = 1,
+    beside: int = 0,
 ) -> None:
     """Refuse a plan over its budget; without a stated one, over what the machine has free.
 
-    ``memory`` is for all the processes of this machine together.
+    ``memory`` is for all the processes of this machine together, each of which holds ``beside`` bytes more than the
+    plan says.
     """
     allowed = memory if memory is not None else _free_memory()
-    if allowed is not None and cost.memory * processes > allowed:
+    needed = (cost.memory + beside) * processes
+    if allowed is not None and needed > allowed:
         parts = ", ".join(f"{name} {human(size)}" for name, size in cost.lines()[:4])
         raise BudgetError(
-            f"The plan needs about {human(cost.memory * processes)} of memory, and {human(allowed)} are allowed.",
+            f"The plan needs about {human(needed)} of memory, and {human(allowed)} are allowed.",
             consequence="It would be killed in the middle, or make the machine swap.",
             remedy="use a smaller numerics.batch or fewer kept states per shard, or raise --memory",
             evidence=parts if processes == 1 else f"{processes} processes, each: {parts}",

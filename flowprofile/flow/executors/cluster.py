@@ -14,6 +14,8 @@ from flowprofile.flow.executors.orders import Failed, Order, Result, carried_out
 if TYPE_CHECKING:
     from distributed import Client
 
+DISTRIBUTED: Final = 96 << 20
+"""Bytes of Dask's own in a worker."""
 PATIENCE: Final = 120.0
 """Seconds to wait for the first worker."""
 
@@ -27,6 +29,7 @@ class Cluster:
     asked: int = 1
     """Workers it was asked for, as long as it is not known how many there are."""
     here: bool = False
+    beside: int = DISTRIBUTED
     _client: Any = None
     _order: Any = None
     _futures: dict[Any, tuple[int, ...]] = field(default_factory=dict)

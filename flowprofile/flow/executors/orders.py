@@ -131,6 +131,10 @@ class Executor(Protocol):
     def here(self) -> bool:
         """Whether the workers share this machine's memory."""
 
+    @property
+    def beside(self) -> int:
+        """Bytes a worker has in memory besides what a plan says of a process."""
+
     def start(self, order: Order) -> None:
         """Get workers ready.
 

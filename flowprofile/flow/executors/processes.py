@@ -35,6 +35,7 @@ class Processes:
 
     workers: int
     here: bool = True
+    beside: int = 0
     _order: Order | None = None
     _pool: list[_Worker] = field(default_factory=list)
     _queue: list[tuple[tuple[int, ...], bool]] = field(default_factory=list)
