@@ -1,6 +1,5 @@
 """A store in plain values: what is in it and what is missing, for people and programs that do not open arrays."""
 
-import os
 from math import prod
 from typing import Any
 
@@ -9,15 +8,16 @@ import numpy as np
 from flowprofile.errors import StoreError
 from flowprofile.store.record import RunRecord, StageRecord
 from flowprofile.store.store import Store
+from flowprofile.store.urls import Where, place
 
 
-def describe(url: str | os.PathLike[str]) -> dict[str, Any]:
+def describe(url: Where) -> dict[str, Any]:
     """Runs, stages, axes and counts of a store, read from its metadata and the names of its receipts."""
     store = Store.open(url)
     runs = [_run(store, name, run) for name, run in store.runs().items()]
     if not runs:
         raise StoreError(
-            f"There is no profile at {os.fspath(url)!r}.",
+            f"There is no profile at {place(url).url!r}.",
             remedy="run a pipeline into it: flowprofile run first-profile --into STORE",
         )
     return {"store": store.url, "runs": runs}

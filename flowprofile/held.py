@@ -4,7 +4,6 @@ The engine thinks in cases and steps, the store in positions on axes that grow. 
 speaks both.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -29,6 +28,7 @@ from flowprofile.store.ledger import Ledger, Rows, covered, fills
 from flowprofile.store.record import RunRecord, StageRecord
 from flowprofile.store.regions import Region, cut, region_of
 from flowprofile.store.store import Store
+from flowprofile.store.urls import Where
 
 Places = npt.NDArray[np.intp]
 STRETCH: Final = 512
@@ -208,7 +208,7 @@ def _cut(region: Region, members: Mapping[int, Case], stage: StageRecord) -> Cut
     return Cut(region.name, cases, times)
 
 
-def holdings(store: Store | str | os.PathLike[str], run: str, listen: Listen) -> Held | None:
+def holdings(store: Store | Where, run: str, listen: Listen) -> Held | None:
     """What a store holds of a run, None where it holds nothing yet."""
     opened = store if isinstance(store, Store) else Store.open(store)
     return Held(opened, run, listen) if run in opened.runs() else None

@@ -21,6 +21,7 @@ from flowprofile.flow.plan import plan as planned
 from flowprofile.held import holdings
 from flowprofile.store.layout import StoreLayout, size
 from flowprofile.store.layout import layout as named_layout
+from flowprofile.store.urls import Where
 
 
 @dataclass(frozen=True)
@@ -69,9 +70,7 @@ def part_of(part: tuple[int, int] | None) -> Callable[[int], bool] | None:
     return lambda number: number % parts == index
 
 
-def plan(
-    source: Source, *, into: str | os.PathLike[str] | None = None, allow_code: bool = False
-) -> Projection:
+def plan(source: Source, *, into: Where | None = None, allow_code: bool = False) -> Projection:
     """What `run` would compute, counted; neither store nor model is opened for writing.
 
     Parameters
@@ -86,7 +85,7 @@ def plan(
 
 def project(
     ready: Assembled,
-    into: str | os.PathLike[str] | None,
+    into: Where | None,
     *,
     layout: StoreLayout | None = None,
     part: tuple[int, int] | None = None,

@@ -27,6 +27,7 @@ from flowprofile.steering import clean_part, resolve
 from flowprofile.store.layout import StoreLayout
 from flowprofile.store.layout import layout as named_layout
 from flowprofile.store.store import Store
+from flowprofile.store.urls import Where, place
 from flowprofile.working import carry_out, declare, declared, folder_of, sweep_up
 
 __all__ = [
@@ -122,7 +123,7 @@ def calibrate(ready: Assembled) -> None:
 def run(
     source: Source,
     *,
-    into: str | os.PathLike[str],
+    into: Where,
     listen: Listen = silence,
     layout: StoreLayout | str | None = None,
     memory: int | None = None,
@@ -132,6 +133,7 @@ def run(
     cluster: str | Executor | None = None,
     part: tuple[int, int] | None = None,
     wait: float = 0.0,
+    storage_options: Mapping[str, str] | None = None,
 ) -> Outcome:
     """Compute and store whatever `into` does not hold yet of a pipeline.
 
@@ -159,6 +161,8 @@ def run(
         other, so they can run anywhere, at any time, and again.
     wait
         Seconds to wait for another planner of this store to end.
+    storage_options
+        How to connect to a bucket; credentials come from the environment.
 
     Raises
     ------
@@ -172,6 +176,7 @@ def run(
         A NaN or infinity appeared; it is named and not stored.
     """
     ready = assembled(source, allow_code=allow_code)
+    into = place(into, storage_options)
     how = _How(
         into=into,
         listen=listen,
@@ -203,7 +208,7 @@ def run(
 class _How:
     """Everything about a run but what is computed; see `run`."""
 
-    into: str | os.PathLike[str]
+    into: Where
     listen: Listen
     layout: StoreLayout | None
     memory: int | None
@@ -261,7 +266,7 @@ def _compute(ready: Assembled, how: _How) -> Outcome:
 def prepare(
     source: Source,
     *,
-    into: str | os.PathLike[str],
+    into: Where,
     layout: StoreLayout | str | None = None,
     allow_code: bool = False,
     accept_weights: bool = False,
@@ -284,7 +289,7 @@ def prepare(
     return project(ready, into, layout=chosen)
 
 
-def _same_weights(ready: Assembled, into: str | os.PathLike[str], *, accept: bool) -> None:
+def _same_weights(ready: Assembled, into: Where, *, accept: bool) -> None:
     """Refuse a model whose content changed since the store was filled from the same place."""
     reference = ready.pipeline.model
     if accept or not isinstance(reference, str):
@@ -293,35 +298,35 @@ def _same_weights(ready: Assembled, into: str | os.PathLike[str], *, accept: boo
         model = attrs.get("model", {})
         if model.get("reference") == reference and model.get("identity") != ready.identity:
             raise StoreError(
-                f"The weights of {reference!r} have changed since {os.fspath(into)!r} was filled.",
+                f"The weights of {reference!r} have changed since {place(into).url!r} was filled.",
                 consequence="Profiles of two different models would be taken for one sweep.",
                 remedy="restore the old weights, use another store, or say --accept-weights for a run beside the old",
                 evidence=f"stored {model.get('identity')} in {name!r}, now {ready.identity}",
             )
 
 
-def stored_runs(into: str | os.PathLike[str]) -> dict[str, Mapping[str, Any]]:
+def stored_runs(into: Where) -> dict[str, Mapping[str, Any]]:
     """The runs of a store with their provenance; empty where there is no store yet."""
     return {name: run.attrs for name, run in Store.open(into).runs().items()}
 
 
-def recorded(store: str | os.PathLike[str]) -> list[Pipeline]:
+def recorded(store: Where) -> list[Pipeline]:
     """Every definition a store was ever asked for, in order; a live model's cannot be run from a store."""
     found = [table for attrs in stored_runs(store).values() for table in attrs.get("definitions", [])]
     if not found:
         raise StoreError(
-            f"{os.fspath(store)!r} holds no definition.",
+            f"{place(store).url!r} holds no definition.",
             consequence="It is not known what to compute.",
             remedy="name the store of an earlier run, or run a pipeline into it",
         )
     live = [str(table["model"]) for table in found if str(table["model"]).startswith("live:")]
     if live:
         raise StoreError(
-            f"{os.fspath(store)!r} was filled by the live model {live[0].removeprefix('live:')!r}.",
+            f"{place(store).url!r} was filled by the live model {live[0].removeprefix('live:')!r}.",
             consequence="A store keeps no code, so the network cannot be rebuilt from it.",
             remedy="run the same Python that filled it; it computes only what is missing",
         )
-    return [pipeline(table, Text(f"provenance of {os.fspath(store)}", "")) for table in found]
+    return [pipeline(table, Text(f"provenance of {place(store).url}", "")) for table in found]
 
 
 def _unmixed(found: Plan, changed: Mapping[str, str]) -> None:
@@ -340,7 +345,7 @@ def profile(
     *,
     seeds: str | int | Sequence[int],
     labels: Any,
-    into: str | os.PathLike[str],
+    into: Where,
     times: Any = "::1",
     stages: Mapping[str, Mapping[str, Any]] | None = None,
     sampler: Mapping[str, Any] | None = None,

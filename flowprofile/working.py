@@ -5,7 +5,6 @@ worker opens the definition and the store itself and works a task out again from
 may be given to one worker after the other, or to two at once, and nothing is lost or written differently.
 """
 
-import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,7 +29,7 @@ from flowprofile.steering import directions, resolve
 from flowprofile.store.layout import StoreLayout
 from flowprofile.store.places import TEMPORARY, LocalPlace
 from flowprofile.store.store import Store
-from flowprofile.store.urls import place
+from flowprofile.store.urls import Where, place
 
 NAMED = 3
 """Failures that are told in full."""
@@ -46,6 +45,7 @@ class Order:
     """Where its relative paths begin."""
     allow_code: bool
     into: str
+    storage_options: Mapping[str, str]
     layout: StoreLayout
     run: str
     """Folder of the run in the store: model and numerics class."""
@@ -79,11 +79,11 @@ class Order:
                 remedy="give workers and coordinator the same weights, packages and kind of processor",
                 evidence=", ".join(f"{name} {value}" for name, value in ready.numerics.table().items()),
             )
-        store = Store.open(self.into, layout=self.layout)
+        store = Store.open(self.into, layout=self.layout, storage_options=self.storage_options)
         held = Held(store, ready.run, silence)
         ready = regrown(ready, held.pixel_sets())
         if directions(ready):
-            resolve(ready, lambda: opening.open(self.into, run=ready.run))
+            resolve(ready, lambda: opening.open(store.place, run=ready.run))
         return Worker(ready, store)
 
 
@@ -145,6 +145,7 @@ def order_of(ready: Assembled, store: Store, *, allow_code: bool) -> Order:
         folder=None if folder is None else str(folder.absolute()),
         allow_code=allow_code,
         into=store.url,
+        storage_options=getattr(store.place, "options", {}),
         layout=store.layout,
         run=ready.run,
     )
@@ -255,7 +256,7 @@ def declared(ready: Assembled, store: Store) -> None:
         )
 
 
-def folder_of(into: str | os.PathLike[str]) -> Path | None:
+def folder_of(into: Where) -> Path | None:
     """The folder a store is in; None for a place that is none."""
     where = place(into)
     return where.root if isinstance(where, LocalPlace) else None

@@ -115,9 +115,7 @@ def show_plan(projection: "Projection", store: str) -> None:
 @options.into
 @click.option(
     "--layout",
-    default="local",
-    show_default=True,
-    help="How new arrays are laid out and written: a name from stores/.",
+    help="How new arrays are laid out and written: a name from stores/.  [default: local, or s3 in a bucket]",
 )
 @click.option("--memory", type=options.Size(), help="Refuse a plan that needs more memory, e.g. 8GB.")
 @click.option("--disk", type=options.Size(), help="Refuse a plan that writes more, e.g. 200GB.")
@@ -139,7 +137,7 @@ def run(
     into: str | None,
     overrides: tuple[str, ...],
     allow_code: bool,
-    layout: str,
+    layout: str | None,
     memory: int | None,
     disk: int | None,
     accept_weights: bool,
@@ -190,7 +188,7 @@ def say_outcome(outcome: "Outcome", store: str) -> None:
 @click.command()
 @options.pipeline
 @options.into
-@click.option("--layout", default="local", show_default=True, help="How new arrays are laid out.")
+@click.option("--layout", help="How new arrays are laid out.  [default: local, or s3 in a bucket]")
 @click.option(
     "--accept-weights", is_flag=True, help="Let changed weights begin a run of their own in this store."
 )
@@ -200,7 +198,7 @@ def declare(
     into: str | None,
     overrides: tuple[str, ...],
     allow_code: bool,
-    layout: str,
+    layout: str | None,
     accept_weights: bool,
     wait: float,
 ) -> None:

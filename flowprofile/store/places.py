@@ -32,6 +32,11 @@ class Place(Protocol):
         """The address, as a user would write it."""
         ...
 
+    @property
+    def near(self) -> bool:
+        """Whether a read costs microseconds, and no money."""
+        ...
+
     def exists(self) -> bool:
         """Whether anything is there besides what a writer leaves that dies before its first object."""
         ...
@@ -80,6 +85,10 @@ class Claim(Protocol):
         """Give it back."""
         ...
 
+    def held(self) -> None:
+        """Nothing, if it is still held; a `BusyError` if somebody else has taken it over meanwhile."""
+        ...
+
 
 def checked(key: str) -> str:
     """The key itself, if it stays under the root."""
@@ -95,6 +104,8 @@ def checked(key: str) -> str:
 
 class LocalPlace:
     """A folder."""
+
+    near = True
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -225,6 +236,9 @@ class _FileClaim:
         os.ftruncate(self._handle, 0)
         os.close(self._handle)
 
+    def held(self) -> None:
+        """A file's lock lasts as long as its process."""
+
 
 def _names(folder: Path) -> set[str]:
     return {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
@@ -279,6 +293,8 @@ _GUARD = threading.Lock()
 
 class MemoryPlace:
     """A dictionary of this process, shared by everyone who says its name."""
+
+    near = True
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -355,3 +371,6 @@ class _MemoryClaim:
     def release(self) -> None:
         with _GUARD:
             _HOLDERS.pop(self._name, None)
+
+    def held(self) -> None:
+        """It is held until it is released."""

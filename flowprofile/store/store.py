@@ -37,7 +37,7 @@ from flowprofile.store.record import Record, RunRecord, StageRecord
 from flowprofile.store.regions import Region, cut
 from flowprofile.store.snapshot import check_format, snapshot
 from flowprofile.store.turns import locked
-from flowprofile.store.urls import place
+from flowprofile.store.urls import BUCKETS, Where, place
 
 PLANNER_LOCK = "ledger/planner.lock"
 POLL = 0.2
@@ -56,7 +56,11 @@ class Store:
 
     @classmethod
     def open(
-        cls, url: str | os.PathLike[str] | None = None, *, layout: StoreLayout | str | None = None
+        cls,
+        url: Where | None = None,
+        *,
+        layout: StoreLayout | str | None = None,
+        storage_options: Mapping[str, str] | None = None,
     ) -> Self:
         """Open a store, or a place where there may be one; nothing is written before `prepare`.
 
@@ -66,6 +70,8 @@ class Store:
             Where; the layout's own url when None.
         layout
             A layout, or the name of one in ``stores/``; by default the one named after the kind of place.
+        storage_options
+            How to connect; see `flowprofile.store.urls.place`.
 
         Raises
         ------
@@ -76,7 +82,7 @@ class Store:
         target = url if url is not None else chosen.url
         if target is None:
             raise StoreError("No place was given for the store.", remedy="give a folder or a url")
-        where = place(target)
+        where = place(target, storage_options)
         check_format(where)
         return cls(where, chosen)
 
@@ -140,6 +146,7 @@ class Store:
         self.lock()
         self.refresh()
         new = grown(self.record, run, sweep, stages, layout=self.layout)
+        self._held()
         settle(self.place, new, layout=self.layout, listen=listen)
         heal(self.place, new, layout=self.layout, listen=listen)
         self._record = new
@@ -175,6 +182,11 @@ class Store:
                 evidence=claim.decode(errors="replace"),
             )
         self._claim = claim
+
+    def _held(self) -> None:
+        """Stop, if somebody else has become the planner meanwhile."""
+        if self._claim is not None:
+            self._claim.held()
 
     def positions(self, run: str, group: str) -> dict[str, dict[Any, int]]:
         """Value to position along every stored axis; ``time`` is empty for a stage without time."""
@@ -299,9 +311,11 @@ class Store:
         return record, record.stages[group]
 
 
-def _default(url: str | os.PathLike[str] | None) -> StoreLayout:
-    memory = url is not None and os.fspath(url).startswith("memory://")
-    return StoreLayout(durability="none") if memory else StoreLayout()
+def _default(url: Where | None) -> StoreLayout:
+    scheme = "" if url is None else place(url).url.partition("://")[0]
+    if scheme in BUCKETS:
+        return layouts.layout("s3")
+    return StoreLayout(durability="none") if scheme == "memory" else StoreLayout()
 
 
 def _inside(region: Region, shape: tuple[int, int, int, int]) -> bool:

@@ -5,24 +5,33 @@ of place (an object store) is one more class with these verbs and one more line 
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 from urllib.parse import unquote, urlsplit
 
 from flowprofile.errors import StoreError, nearest
+from flowprofile.store.buckets import BucketPlace
+from flowprofile.store.foreign import FOREIGN, ForeignPlace
 from flowprofile.store.places import LocalPlace, MemoryPlace, Place
 
-__all__ = ["SCHEMES", "Place", "place"]
+__all__ = ["SCHEMES", "Place", "Where", "place"]
 
 
-def place(url: str | os.PathLike[str]) -> Place:
+Where: TypeAlias = str | os.PathLike[str] | Place
+"""A path, a url, or a place."""
+
+
+def place(url: Where, storage_options: Mapping[str, str] | None = None) -> Place:
     """The place a url names.
 
     Parameters
     ----------
     url
-        A local path, ``file:///path`` or ``memory://NAME``.
+        A local path, ``file:///path``, ``memory://NAME``, a folder of a bucket (``s3://``, ``gs://``, ``az://``), or
+        what fsspec reaches (``sftp://``, ``hdfs://``, ``webhdfs://``, ``smb://``). A place is itself.
+    storage_options
+        Where and how to connect (``endpoint``, ``region``, ``allow_http``, ...), never credentials.
 
     Raises
     ------
@@ -34,17 +43,25 @@ def place(url: str | os.PathLike[str]) -> Place:
     >>> place("memory://doc-urls").url
     'memory://doc-urls'
     """
+    if not isinstance(url, str | os.PathLike):
+        return url
     text = os.fspath(url)
     if "\0" in text or not text:
         raise StoreError(f"{text!r} is not a path.", remedy="give a folder, for instance 'out/profile'")
     scheme, separator, _ = text.partition("://")
     if not separator:
         return _local(Path(text))
+    options = storage_options or {}
+    if scheme in BUCKETS:
+        return BucketPlace(text, options)
+    if scheme in FOREIGN:
+        return ForeignPlace(text, options)
+    known = sorted((*SCHEMES, *BUCKETS, *FOREIGN))
     if scheme not in SCHEMES:
         raise StoreError(
             f"A store cannot be at {text!r}: the scheme {scheme!r} is not allowed.",
             consequence="Only places whose atomicity is known are written to.",
-            remedy=f"use a local path, {' or '.join(f'{name}://' for name in sorted(SCHEMES))} ({nearest(scheme, SCHEMES)})",
+            remedy=f"use a local path, or {', '.join(f'{name}://' for name in known)} ({nearest(scheme, known)})",
         )
     return SCHEMES[scheme](text)
 
@@ -93,4 +110,5 @@ def _is_checkpoint(folder: Path) -> bool:
 
 
 SCHEMES: Final[dict[str, Callable[[str], Place]]] = {"file": _file, "memory": _memory}
-"""The schemes that are allowed, and what opens each."""
+"""The schemes that are this machine's, and what opens each."""
+BUCKETS: Final = ("s3", "gs", "az")

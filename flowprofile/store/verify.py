@@ -6,7 +6,6 @@ bytes are gone lose their receipts, and the engine computes what is then missing
 """
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -42,7 +41,7 @@ from flowprofile.store.snapshot import (
     snapshot,
 )
 from flowprofile.store.store import Store
-from flowprofile.store.urls import place
+from flowprofile.store.urls import Where, place
 
 Kind = Literal[
     "object damaged",
@@ -118,7 +117,7 @@ class _Audit:
         self.findings.append(Finding(kind, key, touched, "; ".join(cells(self.record, r) for r in touched)))
 
 
-def verify(url: str | os.PathLike[str]) -> Report:
+def verify(url: Where) -> Report:
     """Check every object, receipt and piece of metadata of a store.
 
     Returns
@@ -154,7 +153,7 @@ def _records(where: Place) -> list[str]:
     return [key for prefix in (LAYOUTS, SPARES) for key in where.list(prefix)]
 
 
-def repair(url: str | os.PathLike[str]) -> Repair:
+def repair(url: Where) -> Repair:
     """Mend metadata, retire regions whose bytes are gone, and remove what belongs to nothing.
 
     Raises
