@@ -36,6 +36,7 @@ __all__ = [
     "Source",
     "assembled",
     "calibrate",
+    "ensure",
     "plan",
     "prepare",
     "profile",
@@ -327,6 +328,42 @@ def recorded(store: Where) -> list[Pipeline]:
             remedy="run the same Python that filled it; it computes only what is missing",
         )
     return [pipeline(table, Text(f"provenance of {place(store).url}", "")) for table in found]
+
+
+def ensure(
+    store: Where,
+    *,
+    seeds: Sequence[int] | None = None,
+    labels: Sequence[int] | None = None,
+    listen: Listen = silence,
+    allow_code: bool = False,
+    cluster: str | Executor | None = None,
+    wait: float = 0.0,
+) -> xr.DataTree:
+    """Have a selection computed, as far as it is missing, and open the store.
+
+    Everything the store was ever asked for is computed for these seeds and labels, be they new to it or not.
+
+    Parameters
+    ----------
+    seeds, labels
+        Which; by default those of each definition.
+
+    Raises
+    ------
+    StoreError
+        If the store holds no definition, or was filled by a live model.
+    """
+    for definition in recorded(store):
+        cases = definition.cases.model_copy(
+            update={
+                **({} if seeds is None else {"seeds": tuple(seeds)}),
+                **({} if labels is None else {"labels": list(labels)}),
+            }
+        )
+        wanted = definition.model_copy(update={"cases": cases})
+        run(wanted, into=store, listen=listen, allow_code=allow_code, cluster=cluster, wait=wait)
+    return opening.open(store)
 
 
 def _unmixed(found: Plan, changed: Mapping[str, str]) -> None:

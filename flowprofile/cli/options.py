@@ -42,6 +42,38 @@ class Size(click.ParamType[int]):
         return int(float(match[1]) * base ** ["", "K", "M", "G", "T"].index(match[2]))
 
 
+class SeedRange(click.ParamType[tuple[int, ...]]):
+    """Seeds such as 0:100, or one number."""
+
+    name = "seeds"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        """The seeds, spelled as in a definition."""
+        from flowprofile.definitions.base import seeds_of
+
+        try:
+            return seeds_of(int(value) if str(value).isdecimal() else value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class LabelList(click.ParamType[tuple[int, ...]]):
+    """Labels such as 3,5."""
+
+    name = "labels"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        """The labels' numbers."""
+        parts = str(value).split(",")
+        if not all(part.strip().isdecimal() for part in parts):
+            self.fail(f"{value!r} is no list of labels; write their numbers, for instance 3,5", param, ctx)
+        return tuple(int(part) for part in parts)
+
+
 class Part(click.ParamType[tuple[int, int]]):
     """One of several parts, such as 3/32."""
 

@@ -238,3 +238,41 @@ def rerun(
                 pipeline, into=target, listen=listen, allow_code=allow_code, cluster=cluster, wait=wait
             )
         say_outcome(outcome, target)
+
+
+@click.command()
+@click.argument("store")
+@click.option(
+    "--seeds", type=options.SeedRange(), metavar="0:100", help="These seeds.  [default: as asked before]"
+)
+@click.option(
+    "--labels", type=options.LabelList(), metavar="3,5", help="These labels.  [default: as asked before]"
+)
+@click.option("--allow-code", is_flag=True, help='Allow use = "module:name" to import your code.')
+@options.workers
+@options.wait
+@click.option("--quiet", is_flag=True, help="No progress bar.")
+def ensure(
+    store: str,
+    seeds: tuple[int, ...] | None,
+    labels: tuple[int, ...] | None,
+    allow_code: bool,
+    cluster: str | None,
+    wait: float,
+    quiet: bool,
+) -> None:
+    """Have everything STORE was ever asked for computed for some seeds and labels, as far as it is missing."""
+    from flowprofile import running
+    from flowprofile.cli.progress import progress
+
+    with progress(quiet=quiet) as listen:
+        running.ensure(
+            store,
+            seeds=seeds,
+            labels=labels,
+            listen=listen,
+            allow_code=allow_code,
+            cluster=cluster,
+            wait=wait,
+        )
+    click.echo(f"{store} holds it.")

@@ -17,7 +17,7 @@ class Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
-def _seeds(value: object) -> tuple[int, ...]:
+def seeds_of(value: object) -> tuple[int, ...]:
     """The seeds that a half-open range "a:b", one number or a list of numbers mean."""
     if isinstance(value, str):
         return _seed_range(value)
@@ -56,7 +56,7 @@ def _no_truth(value: object) -> object:
 
 Whole = Annotated[int, Strict()]
 """A whole number; true and 17.0 are none."""
-Seeds = Annotated[tuple[int, ...], BeforeValidator(_seeds)]
+Seeds = Annotated[tuple[int, ...], BeforeValidator(seeds_of)]
 """A half-open range "0:4", one number, or a list."""
 Label = Annotated[int | str | list[str], BeforeValidator(_no_truth)]
 """One label: a number, quoted bits "0110", or names of attributes."""

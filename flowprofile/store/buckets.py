@@ -123,6 +123,9 @@ class BucketPlace:
                 for entry in batch:
                     yield entry["path"]
 
+    def modified(self, folder: str) -> int | None:
+        return None
+
     def fsync(self, keys: Iterable[str]) -> None:
         for key in keys:
             checked(key)

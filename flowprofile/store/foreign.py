@@ -116,6 +116,9 @@ class ForeignPlace:
             return []
         return sorted(name.split(f"{root.strip('/')}/", 1)[1] for name in found)
 
+    def modified(self, folder: str) -> int | None:
+        return None
+
     def fsync(self, keys: Iterable[str]) -> None:
         for key in keys:
             checked(key)

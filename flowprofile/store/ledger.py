@@ -9,7 +9,7 @@ journalled as an intent; a crash in between leaves either the sealed or the inte
 
 import json
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from flowprofile.store.encoding import Seal, digest
 from flowprofile.store.places import Place
 from flowprofile.store.record import canonical
 from flowprofile.store.regions import Region, region_of
+from flowprofile.store.segments import segment
 
 FORMAT = "ledger/format.json"
 """Says that a store is here, and of which schema."""
@@ -146,6 +147,7 @@ class Ledger:
         self._rows: dict[tuple[int, int], Rows] = {}
         self._receipts: OrderedDict[Region, Receipt] = OrderedDict()
         self._intents: dict[str, Intent] | None = None
+        self._segment: dict[str, tuple[int, Rows]] | None = None
 
     def __reduce__(self) -> tuple[object, ...]:
         return Ledger, (self.place, self.run, self.group)
@@ -158,7 +160,14 @@ class Ledger:
         """The present regions of one label and intervention, in order."""
         at = (intervention, label)
         if at not in self._rows:
-            names = self.place.list(f"{folder(RECEIPTS, self.run, self.group)}/i{intervention}.l{label}")
+            where = f"{folder(RECEIPTS, self.run, self.group)}/i{intervention}.l{label}"
+            if self._segment is None:
+                self._segment = segment(self.place, self.run, self.group)
+            changed, known = self._segment.get(where.rpartition("/")[2], (None, None))
+            if known is not None and changed == self.place.modified(where):
+                self._rows[at] = known
+                return known
+            names = self.place.list(where)
             found = [
                 (r.seeds + r.times)
                 for r in map(self._region, names)
@@ -272,12 +281,4 @@ def covered(rows: Rows, seeds: tuple[int, int], times: int) -> npt.NDArray[np.bo
     result = np.zeros((seeds[1] - seeds[0], times), bool)
     for s0, s1, t0, t1 in rows[(rows[:, 0] < seeds[1]) & (rows[:, 1] > seeds[0])].tolist():
         result[max(0, s0 - seeds[0]) : s1 - seeds[0], t0:t1] = True
-    return result
-
-
-def present(regions: Iterable[Region], shape: tuple[int, int, int, int]) -> npt.NDArray[np.bool_]:
-    """Which cells some regions cover."""
-    result = np.zeros(shape, bool)
-    for region in regions:
-        result[region.intervention, region.label, slice(*region.seeds), slice(*region.times)] = True
     return result

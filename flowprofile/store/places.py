@@ -61,6 +61,10 @@ class Place(Protocol):
         """Keys of all objects below a prefix, sorted within each folder."""
         ...
 
+    def modified(self, folder: str) -> int | None:
+        """When the entries of a folder last changed, in ns; None where there is no such thing as a folder."""
+        ...
+
     def fsync(self, keys: Iterable[str]) -> None:
         """Force the names of these objects to disk: the folders they are in, up to the root's parent."""
         ...
@@ -181,6 +185,12 @@ class LocalPlace:
     def list(self, prefix: str) -> Iterator[str]:
         checked(prefix)
         yield from _walk(f"{self.root}/{prefix}", prefix)
+
+    def modified(self, folder: str) -> int | None:
+        try:
+            return os.stat(self._path(folder)).st_mtime_ns  # noqa: PTH116 - half the cost of Path.stat
+        except (FileNotFoundError, NotADirectoryError):
+            return None
 
     def fsync(self, keys: Iterable[str]) -> None:
         folders = {(self.root / checked(key)).parent for key in keys}
@@ -336,6 +346,9 @@ class MemoryPlace:
     def list(self, prefix: str) -> Iterator[str]:
         start = checked(prefix) + "/"
         yield from sorted(key for key in tuple(self._objects) if key.startswith(start))
+
+    def modified(self, folder: str) -> int | None:
+        return None
 
     def fsync(self, keys: Iterable[str]) -> None:
         for key in keys:

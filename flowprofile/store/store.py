@@ -27,7 +27,7 @@ from flowprofile.store.declarations import RunDeclaration, StageDeclaration
 from flowprofile.store.growing import heal, settle
 from flowprofile.store.growth import grown
 from flowprofile.store.layout import StoreLayout
-from flowprofile.store.ledger import Ledger, Receipt, present, read_receipt, receipt_key
+from flowprofile.store.ledger import Ledger, Receipt, covered, read_receipt, receipt_key
 from flowprofile.store.objects import ROOT, extents_of
 from flowprofile.store.phases import Listen, silent
 from flowprofile.store.places import Claim, Place
@@ -198,9 +198,11 @@ class Store:
     def present(self, run: str, group: str) -> npt.NDArray[np.bool_]:
         """Which cells are stored: ``(intervention, label, seed, time)``, read from the names of receipts."""
         record, stage = self._stage(run, group)
-        shape = (*record.shape, stage.times)
-        inside = (r for r in Ledger(self.place, run, group).regions() if _inside(r, shape))
-        return present(inside, shape)
+        ledger, seeds = Ledger(self.place, run, group), (0, len(record.seeds))
+        found = np.zeros((*record.shape, stage.times), bool)
+        for intervention, label in np.ndindex(record.shape[:2]):
+            found[intervention, label] = covered(ledger.rows(intervention, label), seeds, stage.times)
+        return found
 
     def cut(self, run: str, group: str, wanted: npt.NDArray[np.bool_]) -> list[Region]:
         """Regions that cover wanted cells exactly, none crossing a tile of seeds or a shard of times."""

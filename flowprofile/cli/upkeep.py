@@ -1,0 +1,179 @@
+"""drop, pin, unpin, room, gc, compact, merge, export: keeping a store."""
+
+from typing import Any
+
+import click
+
+from flowprofile.cli import options
+from flowprofile.flow.budget import human
+
+STORE = click.argument("store", metavar="STORE")
+YES = click.option("--yes", is_flag=True, help="Do not ask.")
+
+
+@click.command()
+@STORE
+@click.argument("stages", nargs=-1, required=True)
+@click.option("--seeds", type=options.SeedRange(), metavar="0:100", help="Only of these seeds (half-open).")
+@click.option("--labels", type=options.LabelList(), metavar="3,5", help="Only of these labels.")
+@click.option("--keep-times", metavar="::50", help="Spare the states of this step filter.")
+@YES
+def drop(
+    store: str,
+    stages: tuple[str, ...],
+    seeds: tuple[int, ...] | None,
+    labels: tuple[int, ...] | None,
+    keep_times: str | None,
+    yes: bool,
+) -> None:
+    """Take cells of STAGES (globs) out of STORE; what is left can be grown again at any time."""
+    from flowprofile.store.store import Store
+    from flowprofile.upkeep.choosing import Cells
+    from flowprofile.upkeep.drop import drop as dropped
+    from flowprofile.upkeep.drop import losses
+
+    cells = Cells(stages=stages, seeds=seeds, labels=labels, but_times=keep_times)
+    with Store.open(store) as opened:
+        found = losses(opened, cells)
+        if not found:
+            click.echo("Nothing of that is stored.")
+            return
+        click.echo(
+            f"{len(found):,} regions lose cells, about {human(sum(loss.bytes for loss in found))} are freed."
+        )
+        if not yes:
+            click.confirm("Drop them?", abort=True)
+        with click.progressbar(length=len(found), label="dropping") as bar:
+            dropped(opened, cells, progress=lambda done, total: bar.update(1))
+
+
+@click.command()
+@STORE
+@click.argument("patterns", nargs=-1)
+def pin(store: str, patterns: tuple[str, ...]) -> None:
+    """Protect stages of STORE (globs) from being dropped; without PATTERNS, list what is protected."""
+    from flowprofile.store.store import Store
+    from flowprofile.upkeep import pins
+
+    with Store.open(store) as opened:
+        for each in pins.pin(opened, *patterns) if patterns else pins.pinned(opened):
+            click.echo(each)
+
+
+@click.command()
+@STORE
+@click.argument("patterns", nargs=-1, required=True)
+def unpin(store: str, patterns: tuple[str, ...]) -> None:
+    """Let stages of STORE be dropped again."""
+    from flowprofile.store.store import Store
+    from flowprofile.upkeep import pins
+
+    with Store.open(store) as opened:
+        pins.unpin(opened, *patterns)
+
+
+@click.command()
+@STORE
+@click.option("--budget", type=options.Size(), required=True, help="Bytes the data may have, e.g. 200GB.")
+@click.option("--yes", is_flag=True, help="Drop what is listed.")
+def room(store: str, budget: int, yes: bool) -> None:
+    """Say what of STORE would be dropped to fit a budget, in order; with --yes, drop it."""
+    from flowprofile.store.store import Store
+    from flowprofile.upkeep.drop import drop as dropped
+    from flowprofile.upkeep.room import room as needed
+
+    with Store.open(store) as opened:
+        found = needed(opened, budget)
+        click.echo(f"{store} holds {human(found.held)} that may be dropped; allowed are {human(budget)}.")
+        for step in found.steps:
+            click.echo(f"  drop {' '.join(step.cells.stages)}: {human(step.bytes)} ({step.why})")
+        click.echo(f"{human(found.left)} would be left.")
+        for step in found.steps if yes else ():
+            dropped(opened, step.cells)
+
+
+@click.command()
+@STORE
+@click.option("--dry-run", is_flag=True, help="Only say what would go.")
+def gc(store: str, dry_run: bool) -> None:
+    """Remove objects of STORE that nothing acknowledges: leavings of kills, of growth and of drops."""
+    from flowprofile.store.store import Store
+    from flowprofile.upkeep import tidy
+
+    with Store.open(store) as opened:
+        found = tidy.waste(opened) if dry_run else tidy.gc(opened)
+    click.echo(f"{len(found.keys):,} objects, {human(found.bytes)}{' would be' if dry_run else ''} removed.")
+
+
+@click.command()
+@STORE
+def compact(store: str) -> None:
+    """Write the names of STORE's regions into one file per stage: a finished sweep is then recognised at once."""
+    from flowprofile.store.store import Store
+    from flowprofile.upkeep.compact import compact as compacted
+
+    with Store.open(store) as opened:
+        found = compacted(opened)
+    later = (
+        f"; {found.unsettled} folders changed just now, compact again in a few seconds"
+        if found.unsettled
+        else ""
+    )
+    click.echo(f"{found.regions:,} regions of {found.stages} stages{later}.")
+
+
+@click.command()
+@click.argument("stores", nargs=-1, required=True)
+@click.option("--into", required=True, metavar="STORE", help="The store that gets everything.")
+@click.option("--layout", help="How it is laid out, if it is new.")
+def merge(stores: tuple[str, ...], into: str, layout: str | None) -> None:
+    """Join STORES of one recipe; repeating it writes nothing that is there."""
+    from flowprofile.store.store import Store
+    from flowprofile.upkeep.merge import merge as merged
+
+    sources = [Store.open(each) for each in stores]
+    with Store.open(into, layout=layout) as target:
+        found = merged(sources, target)
+    click.echo(
+        f"{into}: {found.regions:,} regions written, {found.cells:,} cells; {found.there:,} were there."
+    )
+
+
+@click.command()
+@STORE
+@click.option("--into", required=True, metavar="FILE", help="A new file: .nc, .safetensors or .zarr.")
+@click.option("--objects", multiple=True, help="Names or globs: trajectory, activations/*.")
+@click.option("--measures", multiple=True, help="Names of measures.")
+@click.option("--seed", type=options.SeedRange(), metavar="0:100", help="A seed, or a range (half-open).")
+@click.option("--label", type=int, help="A label.")
+@click.option(
+    "--time", metavar="800:600", help="A state, or a range in descending order, both ends included."
+)
+def export(
+    store: str,
+    into: str,
+    objects: tuple[str, ...],
+    measures: tuple[str, ...],
+    seed: tuple[int, ...] | None,
+    label: int | None,
+    time: str | None,
+) -> None:
+    """Write a selection of STORE into a file other programs read."""
+    from flowprofile import opening
+    from flowprofile.upkeep.export import export as exported
+
+    wanted: dict[str, Any] = {
+        "objects": list(objects) or None,
+        "measures": list(measures) or None,
+        "label": label,
+    }
+    if seed is not None:
+        wanted["seed"] = seed[0] if len(seed) == 1 else list(seed)
+    if time is not None:
+        ends = [int(each) if each else None for each in time.split(":")]
+        wanted["time"] = ends[0] if len(ends) == 1 else slice(*ends)
+    tree = opening.open(store)
+    selected = tree.profile.sel(**{key: value for key, value in wanted.items() if value is not None})
+    path = exported(selected, into)
+    size = sum(f.stat().st_size for f in ([path] if path.is_file() else path.rglob("*")) if f.is_file())
+    click.echo(f"{path}: {human(size)}")

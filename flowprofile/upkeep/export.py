@@ -1,0 +1,99 @@
+"""A selection, in a file that other programs read: NetCDF, safetensors, or plain Zarr."""
+
+import os
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from flowprofile.errors import StoreError
+
+FORMATS = (".nc", ".safetensors", ".zarr")
+
+
+def export(selection: xr.DataTree | xr.Dataset, into: str | os.PathLike[str]) -> Path:
+    """Write what was selected.
+
+    Parameters
+    ----------
+    selection
+        What `tree.profile.sel(...)` gave, a node, or the tree.
+    into
+        A file or folder that does not exist yet and ends in ``.nc``, ``.safetensors`` or ``.zarr``.
+
+    Raises
+    ------
+    StoreError
+        If the ending is another one, or something is there.
+    """
+    path = Path(into)
+    if path.suffix not in FORMATS:
+        raise StoreError(
+            f"{str(path)!r} ends in none of {', '.join(FORMATS)}.",
+            consequence="It is not known what to write.",
+            remedy="choose .nc for xarray, R, Julia and Matlab, .safetensors for torch, .zarr for large selections",
+        )
+    if path.exists():
+        raise StoreError(
+            f"{str(path)!r} exists.", consequence="Nothing is overwritten.", remedy="name another file"
+        )
+    tree = xr.DataTree(selection) if isinstance(selection, xr.Dataset) else selection
+    temporary = path.with_name(f".{path.stem}.part{path.suffix}")
+    # Zarr has no fixed-width text that every reader knows; the others have nothing else.
+    tree = tree.map_over_datasets(partial(_plain, text=object if path.suffix == ".zarr" else str))
+    if path.suffix == ".nc":
+        _netcdf(tree, temporary)
+    elif path.suffix == ".zarr":
+        tree.to_zarr(temporary, mode="w", consolidated=False)
+    else:
+        _safetensors(tree, temporary)
+    temporary.replace(path)
+    return path
+
+
+def _plain(data: xr.Dataset, *, text: type) -> xr.Dataset:
+    """Attributes and text as every format can hold them."""
+    plain = data.copy()
+    plain.attrs = _told(plain.attrs)
+    for name, variable in list(plain.variables.items()):
+        values = variable.values.astype(text) if variable.dtype == object else variable.data
+        plain[name] = xr.Variable(variable.dims, values, _told(variable.attrs))
+    return plain
+
+
+def _told(attrs: Mapping[Any, Any]) -> dict[str, Any]:
+    return {str(k): v if isinstance(v, str | int | float) else repr(v) for k, v in attrs.items()}
+
+
+def _netcdf(tree: xr.DataTree, path: Path) -> None:
+    try:
+        tree.to_netcdf(path, engine="h5netcdf", mode="w")
+    except (ImportError, ValueError) as error:
+        path.unlink(missing_ok=True)
+        raise StoreError(
+            "NetCDF cannot be written.",
+            consequence="Nothing was exported.",
+            remedy='pip install "flowprofile[export]"',
+            evidence=f"{type(error).__name__}: {error}",
+        ) from error
+
+
+def _safetensors(tree: xr.DataTree, path: Path) -> None:
+    """Arrays by ``node/variable``, their coordinates beside them; text goes into the file's own metadata."""
+    from safetensors.numpy import save_file
+
+    arrays: dict[str, np.ndarray] = {}
+    told: dict[str, str] = {}
+    for node in tree.subtree:
+        for name, variable in node.to_dataset(inherit=False).variables.items():
+            key = f"{node.path.strip('/')}/{name}".strip("/")
+            values = np.ascontiguousarray(variable.values)
+            if values.dtype.kind in "biuf":
+                arrays[key] = values
+                told[f"{key}.dims"] = " ".join(map(str, variable.dims))
+            else:
+                told[key] = " ".join(map(str, values.ravel()))
+    save_file(arrays, path, metadata=told)
