@@ -31,7 +31,6 @@ def rows(*, tiny: bool = False) -> list[Row]:
             writing(folder / "write", tiny=tiny),
             *opening(folder, tiny=tiny),
             selecting(folder / "select", tiny=tiny),
-            presence(folder / "presence", tiny=tiny),
         ]
     finally:
         shutil.rmtree(folder)
@@ -121,21 +120,3 @@ def selecting(folder: Path, *, tiny: bool) -> Row:
     tree = Opener(place, snapshot(place).record, version="", missing="nan").tree(None)
     part = tree["trajectory"]["value"].isel(seed=1, label=0, intervention=0, time=slice(0, 40)).load()
     return exact("bytes read / bytes wanted, 40 steps of one case", place.count / part.nbytes, target="<= 2x")
-
-
-def presence(folder: Path, *, tiny: bool) -> Row:
-    """Finding what a finished sweep misses, from the names of its receipts."""
-    regions = 100 if tiny else 100_000
-    labels = 2 if tiny else 100
-    seeds = regions * 4 // labels
-    declared = stage("trajectory", "a", 4, ())
-    with Store.open(folder, layout=LAYOUT) as store:
-        store.prepare(RUN, Sweep(tuple(range(seeds)), tuple(range(labels))), [declared])
-        base = folder / "ledger" / "receipts" / RUN.folder / declared.folder.replace("/", "~")
-        for label in range(labels):
-            (base / f"i0.l{label}").mkdir(parents=True)
-            for seed in range(0, seeds, 4):
-                (base / f"i0.l{label}" / f"i0.l{label}.s{seed}-{seed + 4}.t0-4.json").touch()
-        began = time.perf_counter()
-        assert store.present(RUN.folder, declared.folder).all()
-        return exact(f"finding what {regions} regions miss, s", time.perf_counter() - began, target="<= 1")

@@ -1,0 +1,176 @@
+"""What grows with a sweep and what must not: opening, asking, selecting, memory; and what workers cost and bring."""
+
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+import flowprofile as fp
+from benchmarks.bench_store import LAYOUT, stage
+from benchmarks.harness import Row, exact
+from flowprofile import running
+from flowprofile.cases import Sweep
+from flowprofile.definitions import Pipeline
+from flowprofile.description import describe
+from flowprofile.store.declarations import RunDeclaration
+from flowprofile.store.layout import StoreLayout
+from flowprofile.store.store import Store
+
+QUICK = StoreLayout(durability="none")
+RUN_OF_EIGHT = RunDeclaration("run", "0123456789", (1, 8))
+MEMORY = """
+import resource, sys
+from flowprofile import running
+from flowprofile.definitions import Pipeline
+p = Pipeline.model_validate(dict(model="gaussian8", sampler={"steps": 4}, cases={"seeds": "0:" + sys.argv[2], "labels": [0]},
+    numerics={"batch": 250}, stages={"step_mse": {"use": "mse", "between": "steps"}}))
+running.run(p, into=sys.argv[1])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+
+
+def rows(*, tiny: bool = False) -> list[Row]:
+    """Stores of a hundred, a thousand and ten thousand seeds, and two workers against one."""
+    with tempfile.TemporaryDirectory() as folder:
+        base = Path(folder)
+        return [
+            *_flat(base / "flat", tiny=tiny),
+            _readers(base / "readers", tiny=tiny),
+            _memory(base / "memory", tiny=tiny),
+            *_workers(base / "workers", tiny=tiny),
+        ]
+
+
+def _flat(base: Path, *, tiny: bool) -> list[Row]:
+    """A trajectory and a measure of which eight seeds are real, and all others declared."""
+    times, tail = (20, (3, 8, 8)) if tiny else (1000, (3, 32, 32))
+    spent: dict[str, dict[int, float]] = {"opening": {}, "status": {}, "one profile": {}}
+    for seeds in (16, 32) if tiny else (100, 1_000, 10_000):
+        url = base / str(seeds)
+        with Store.open(url, layout=LAYOUT) as store:
+            declared = [stage("trajectory", "a", times // 20, tail), stage("measures/ssim", "b", times, ())]
+            store.prepare(RUN_OF_EIGHT, Sweep(tuple(range(seeds)), tuple(range(16))), declared)
+            for one in declared:
+                wanted = np.zeros((1, 1, 8, one.promise.sizes["time"]), bool)
+                wanted[...] = True
+                for region in store.cut(RUN_OF_EIGHT.folder, one.folder, wanted):
+                    shape = (8, region.times[1] - region.times[0], *one.promise["value"].shape[1:])
+                    states = one.promise["time"].values[slice(*region.times)]
+                    dims = ("case", *one.promise["value"].dims)
+                    block = xr.Dataset({"value": (dims, np.ones(shape, np.float32))}, coords={"time": states})
+                    store.write(
+                        region, block.assign_coords(one.promise.isel(time=slice(*region.times)).coords)
+                    )
+        tree = fp.open(url)
+        works = {
+            "opening": partial(fp.open, url),
+            "status": partial(describe, url),
+            "one profile": lambda tree=tree: tree.profile.sel(label=0, seed=3, time=slice(30, 0)).load(),
+        }
+        for name, work in works.items():
+            spent[name][seeds] = min(_cpu_ms(work) for _ in range(1 if tiny else 7))
+    found = []
+    for name, by_seeds in spent.items():
+        few, many = min(by_seeds), max(by_seeds)
+        shown = ", ".join(f"{seeds:,}: {ms:.0f} ms" for seeds, ms in by_seeds.items())
+        if name != "status":
+            found.append(
+                exact(
+                    f"{name}, {many:,} seeds x 16 labels, CPU ms",
+                    by_seeds[many],
+                    target="" if tiny else "<= 100",
+                )
+            )
+        found.append(exact(f"{name}, {many:,} seeds against {few:,}", by_seeds[many] / by_seeds[few],
+                           target="" if tiny else "<= 1.5x", note=shown))  # fmt: skip
+    return found
+
+
+def _cpu_ms(work: Callable[[], object]) -> float:
+    began = time.process_time()
+    work()
+    return 1e3 * (time.process_time() - began)
+
+
+def _readers(url: Path, *, tiny: bool) -> Row:
+    """A store that is opened again and again while it grows."""
+    least, failed, opened = (20 if tiny else 500), 0, 0
+    table = {
+        "model": "gaussian8",
+        "sampler": {"steps": 4},
+        "stages": {"trajectory": {}, "step_mse": {"use": "mse"}},
+    }
+
+    def grow(seeds: int) -> None:
+        cases = {"seeds": f"0:{seeds}", "labels": [0]}
+        running.run(Pipeline.model_validate({**table, "cases": cases}), into=url, layout=QUICK)
+
+    grow(1)
+    done = threading.Event()
+
+    def writer() -> None:
+        seeds = 2
+        while not done.is_set():
+            grow(seeds)
+            seeds += 1
+
+    thread = threading.Thread(target=writer)
+    thread.start()
+    while opened < least:
+        try:
+            tree = fp.open(url)
+            held = tree["trajectory"]["x_t"].isel(seed=0).load()
+            failed += bool(np.isnan(held.values).any())
+        except Exception as error:  # noqa: BLE001 - whatever it is counts
+            failed += 1
+            print(f"an open failed: {error!r}", flush=True)
+        opened += 1
+    done.set()
+    thread.join()
+    return exact(f"opens that failed, of {opened} while the store grew", failed, target="<= 0")
+
+
+def _memory(base: Path, *, tiny: bool) -> Row:
+    """The peak of a whole process, from start to end of a sweep."""
+    peaks = []
+    for seeds in (8, 16) if tiny else (1_000, 10_000):
+        command = [sys.executable, "-c", MEMORY, str(base / str(seeds)), str(seeds)]
+        peaks.append(int(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
+    return exact("peak memory of a sweep, ten times the seeds", peaks[1] / peaks[0], target="" if tiny else "<= 1.10x",
+                 note=f"{peaks[0] >> 20} and {peaks[1] >> 20} MiB")  # fmt: skip
+
+
+def _workers(base: Path, *, tiny: bool) -> list[Row]:
+    """Whole sweeps by one worker and by two, and what Dask takes for itself."""
+    if tiny:
+        return []
+
+    def sweep(tasks: int) -> Pipeline:
+        return Pipeline.model_validate({
+            "model": "digits", "sampler": {"steps": 200}, "numerics": {"batch": 64},
+            "cases": {"seeds": f"0:{64 * tasks}", "labels": [3]}, "stages": {"step_mse": {"use": "mse"}},
+        })  # fmt: skip
+
+    def per_task(who: str) -> float:
+        """Seconds of ten tasks more, so that starting costs nothing."""
+        spent = []
+        for tasks in (2, 22):
+            began = time.perf_counter()
+            running.run(
+                sweep(tasks), into=base / f"{who.replace(':', '-')}-{tasks}", layout=QUICK, cluster=who
+            )
+            spent.append(time.perf_counter() - began)
+        return (spent[1] - spent[0]) / 20
+
+    one, two, plain = per_task("local:1"), per_task("local:2"), per_task("processes:1")
+    return [
+        exact("two Dask workers against one, tasks of seconds", one / two, target=">= 1.8x", note=f"{one:.2f} s a task"),
+        exact("a Dask worker against a plain process", one / plain, target="<= 1.02x"),
+    ]  # fmt: skip
