@@ -8,7 +8,9 @@ from benchmarks.__main__ import benches, main
 from benchmarks.harness import Row, as_json, compare, summary
 
 
-@pytest.mark.parametrize("name", ["noise", "ssim", "padding", "sampling", "engine", "gradients", "inside", "scale"])
+@pytest.mark.parametrize(
+    "name", ["noise", "ssim", "padding", "sampling", "engine", "gradients", "inside", "scale"]
+)
 def test_a_benchmark_runs_and_names_its_targets(name: str):
     rows = benches()[name](tiny=True)
     assert rows
