@@ -33,7 +33,7 @@ def drop(
     from flowprofile.upkeep.drop import losses
 
     cells = Cells(stages=stages, seeds=seeds, labels=labels, but_times=keep_times)
-    with Store.open(store) as opened:
+    with Store.open(store, existing=True) as opened:
         found = losses(opened, cells)
         if not found:
             click.echo("Nothing of that is stored.")
@@ -55,7 +55,7 @@ def pin(store: str, patterns: tuple[str, ...]) -> None:
     from flowprofile.store.store import Store
     from flowprofile.upkeep import pins
 
-    with Store.open(store) as opened:
+    with Store.open(store, existing=True) as opened:
         for each in pins.pin(opened, *patterns) if patterns else pins.pinned(opened):
             click.echo(each)
 
@@ -68,7 +68,7 @@ def unpin(store: str, patterns: tuple[str, ...]) -> None:
     from flowprofile.store.store import Store
     from flowprofile.upkeep import pins
 
-    with Store.open(store) as opened:
+    with Store.open(store, existing=True) as opened:
         pins.unpin(opened, *patterns)
 
 
@@ -82,7 +82,7 @@ def room(store: str, budget: int, yes: bool) -> None:
     from flowprofile.upkeep.drop import drop as dropped
     from flowprofile.upkeep.room import room as needed
 
-    with Store.open(store) as opened:
+    with Store.open(store, existing=True) as opened:
         found = needed(opened, budget)
         click.echo(f"{store} holds {human(found.held)} that may be dropped; allowed are {human(budget)}.")
         for step in found.steps:
@@ -100,7 +100,7 @@ def gc(store: str, dry_run: bool) -> None:
     from flowprofile.store.store import Store
     from flowprofile.upkeep import tidy
 
-    with Store.open(store) as opened:
+    with Store.open(store, existing=True) as opened:
         found = tidy.waste(opened) if dry_run else tidy.gc(opened)
     click.echo(f"{len(found.keys):,} objects, {human(found.bytes)}{' would be' if dry_run else ''} removed.")
 
@@ -112,7 +112,7 @@ def compact(store: str) -> None:
     from flowprofile.store.store import Store
     from flowprofile.upkeep.compact import compact as compacted
 
-    with Store.open(store) as opened:
+    with Store.open(store, existing=True) as opened:
         found = compacted(opened)
     later = (
         f"; {found.unsettled} folders changed just now, compact again in a few seconds"
@@ -131,7 +131,7 @@ def merge(stores: tuple[str, ...], into: str, layout: str | None) -> None:
     from flowprofile.store.store import Store
     from flowprofile.upkeep.merge import merge as merged
 
-    sources = [Store.open(each) for each in stores]
+    sources = [Store.open(each, existing=True) for each in stores]
     with Store.open(into, layout=layout) as target:
         found = merged(sources, target)
     click.echo(

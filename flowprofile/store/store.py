@@ -61,6 +61,7 @@ class Store:
         *,
         layout: StoreLayout | str | None = None,
         storage_options: Mapping[str, str] | None = None,
+        existing: bool = False,
     ) -> Self:
         """Open a store, or a place where there may be one; nothing is written before `prepare`.
 
@@ -72,18 +73,25 @@ class Store:
             A layout, or the name of one in ``stores/``; by default the one named after the kind of place.
         storage_options
             How to connect; see `flowprofile.store.urls.place`.
+        existing
+            Whether there must be a store already.
 
         Raises
         ------
         StoreError
-            If the scheme is not allowed, or something that is no store of ours is there.
+            If the scheme is not allowed, something that is no store of ours is there, or nothing is and must be.
         """
         chosen = layouts.layout(layout) if isinstance(layout, str) else layout or _default(url)
         target = url if url is not None else chosen.url
         if target is None:
             raise StoreError("No place was given for the store.", remedy="give a folder or a url")
         where = place(target, storage_options)
-        check_format(where)
+        if not check_format(where) and existing:
+            raise StoreError(
+                f"There is no store at {where.url!r}.",
+                consequence="Nothing was done.",
+                remedy="correct the path; `flowprofile run PIPELINE --into STORE` makes a store",
+            )
         return cls(where, chosen)
 
     def __enter__(self) -> Self:

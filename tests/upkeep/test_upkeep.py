@@ -241,7 +241,9 @@ def test_selections_are_read_by_other_programs(filled, tmp_path):
     with xr.open_datatree(tmp_path / "x.nc", engine="h5netcdf") as read:
         assert (read["x_t"].values == expected).all()
         assert read["time"].values.tolist() == list(range(500, 99, -50))
-    assert (xr.open_datatree(tmp_path / "x.zarr", engine="zarr", consolidated=False)["x_t"].values == expected).all()
+    assert (
+        xr.open_datatree(tmp_path / "x.zarr", engine="zarr", consolidated=False)["x_t"].values == expected
+    ).all()
     assert (load_file(tmp_path / "x.safetensors")["x_t"] == expected).all()
     with pytest.raises(StoreError, match="exists"):
         export(chosen, tmp_path / "x.nc")
@@ -289,4 +291,8 @@ def test_the_commands_say_what_they_do(filled, tmp_path):
         "--time",
         "500:100",
     )
+    for args in (("drop", "x"), ("gc",), ("compact",), ("pin", "x"), ("merge", "--into", tmp_path / "new")):
+        assert "There is no store" in say(args[0], tmp_path / "nothing", *args[1:], code=3)
+    assert not (tmp_path / "nothing").exists()
+    assert not (tmp_path / "new").exists()
     assert "cells; " in say("merge", filled, "--into", tmp_path / "joined")
