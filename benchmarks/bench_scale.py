@@ -1,5 +1,6 @@
 """What grows with a sweep and what must not: opening, asking, selecting, memory; and what workers cost and bring."""
 
+import multiprocessing
 import subprocess
 import sys
 import tempfile
@@ -22,6 +23,7 @@ from flowprofile.description import describe
 from flowprofile.store.declarations import RunDeclaration
 from flowprofile.store.layout import StoreLayout
 from flowprofile.store.store import Store
+from flowprofile.time.sample import sample
 
 QUICK = StoreLayout(durability="none")
 RUN_OF_EIGHT = RunDeclaration("run", "0123456789", (1, 8))
@@ -147,6 +149,17 @@ def _memory(base: Path, *, tiny: bool) -> Row:
                  note=f"{peaks[0] >> 20} and {peaks[1] >> 20} MiB")  # fmt: skip
 
 
+def _bare(sweep: Pipeline) -> None:
+    """The sweep's sampling alone: no measure, no store."""
+    ready = running.assembled(sweep)
+    context, cases = ready.context, tuple(ready.sweep)
+    denoiser = context.open()
+    for at in range(0, len(cases), context.batch):
+        part = cases[at : at + context.batch]
+        for _ in sample(denoiser, part, schedule=context.schedule, grid=context.grid, batch=context.batch):
+            pass
+
+
 def _workers(base: Path, *, tiny: bool) -> list[Row]:
     """Whole sweeps by one worker and by two, and what Dask takes for itself."""
     if tiny:
@@ -170,7 +183,14 @@ def _workers(base: Path, *, tiny: bool) -> list[Row]:
         return (spent[1] - spent[0]) / 20
 
     one, two, plain = per_task("local:1"), per_task("local:2"), per_task("processes:1")
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        pool.map(_bare, [sweep(1), sweep(1)])
+        began = time.perf_counter()
+        pool.map(_bare, [sweep(10), sweep(10)])
+        bare = (time.perf_counter() - began) / 20
     return [
+        exact("measures only on two Dask workers: throughput against bare sampling on the same cores", bare / two,
+              target=">= 0.95x", note=f"{64 * 200 / bare:,.0f} forwards a second bare"),
         exact("two Dask workers against one, tasks of seconds", one / two, target=">= 1.8x", note=f"{one:.2f} s a task"),
         exact("a Dask worker against a plain process", one / plain, target="<= 1.02x"),
     ]  # fmt: skip

@@ -68,7 +68,7 @@ class Assembled:
 
     def definition(self) -> dict[str, Any]:
         """The definition with all defaults, as provenance; a live model appears by its name."""
-        table = self.pipeline.model_dump(mode="json", exclude={"model"}, exclude_none=True)
+        table = self.pipeline.model_dump(mode="json", exclude={"model"}, exclude_none=True, fallback=_listed)
         table["model"] = (
             self.pipeline.model if isinstance(self.pipeline.model, str) else f"live:{self.card.name}"
         )
@@ -232,9 +232,16 @@ def _edited(context: Context) -> bool:
     return any(not isinstance(part, Switch) for part in parts)
 
 
+def _listed(value: Any) -> Any:
+    """A boolean array from Python, as a definition can hold it."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} {value!r} cannot be written into a definition")
+
+
 def _table(kind: Kind, request: Request) -> dict[str, Any]:
     """A stage's table with its defaults filled in, as provenance."""
-    params = request.params.model_dump(mode="json", exclude_none=True)
+    params = request.params.model_dump(mode="json", exclude_none=True, fallback=_listed)
     return {"use": kind.name, "needs": list(request.needs), **params}
 
 

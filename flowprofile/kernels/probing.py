@@ -4,10 +4,11 @@ Fused and replayed calls go through the same lines: a call has lanes, each a cas
 the canonical batch. What is asked for is reduced inside the hooks, where the tensor is, and copied once.
 """
 
+import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from functools import partial
+from functools import partial, reduce
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from torch.autograd.graph import allow_mutation_on_saved_tensors
 
 from flowprofile.cases import Case
 from flowprofile.conditioning.interventions import Difference, Intervention
+from flowprofile.errors import DefinitionError
 from flowprofile.kernels.acting import Acts, Lane, Results
 from flowprofile.models import reductions
 from flowprofile.models.card import ModelCard
@@ -56,8 +58,8 @@ class Watched:
     """Write edits into the layers' outputs, as published code does (`compat.Compat.in_place`)."""
     shown: dict[str, Tensor] = field(default_factory=dict)
     """What the latest call showed, by probe, [lane ...]."""
-    _scores: dict[str, dict[int, Tensor]] = field(default_factory=dict)
-    """Strengths of channels by probe and place of the layer in it, until all layers have fired."""
+    _parts: dict[str, dict[int, Tensor]] = field(default_factory=dict)
+    """What was taken of each layer, by probe and place of the layer in it, until all layers have fired."""
     _prepared: dict[tuple[tuple[str, ...], int], Prepared | None] = field(default_factory=dict)
     """Taps by probes and number of lanes."""
 
@@ -90,7 +92,7 @@ class Watched:
         Lanes may mix cases and states: a row's bits depend on nothing but its own lane.
         """
         x = pad(x, self.batch)
-        self.shown, self._scores = {}, {}
+        self.shown, self._parts = {}, {}
         names = sorted(asked)
         taps = self._listeners(tuple(names), len(lanes))
         # The taps come after the edits: they see what the rest of the network gets.
@@ -124,25 +126,34 @@ class Watched:
         return found
 
     def _take(self, name: str, probe: Probe, number: int, lanes: int, a: Tensor) -> None:
-        """Reduce one layer's output on the spot."""
-        part = reduced(probe, a[:lanes])
-        if isinstance(probe, MaxChannel):
-            self._scores.setdefault(name, {})[number] = part
-        elif isinstance(probe, AttentionMap) and number:
-            self.shown[name] = self.shown[name] + part
-        else:
-            self.shown[name] = part
+        """Reduce one layer's output on the spot; of a layer that fires several times the last firing counts."""
+        self._parts.setdefault(name, {})[number] = reduced(probe, a[:lanes])
 
     def _finish(self, names: Sequence[str], lanes: Sequence[Lane], x: Tensor, eps: Tensor) -> None:
-        for name, scores in self._scores.items():
-            self.shown[name] = reductions.strongest([scores[number] for number in sorted(scores)])
         for name in names:
-            if isinstance(self.probes[name], PredictedImage):
+            probe = self.probes[name]
+            parts = self._parts.get(name, {})
+            silent = next((layer for number, layer in enumerate(probe.layers) if number not in parts), None)
+            if silent is not None:
+                raise _silent(silent, lanes)
+            if isinstance(probe, MaxChannel):
+                self.shown[name] = reductions.strongest([parts[number] for number in range(len(parts))])
+            elif parts:
+                self.shown[name] = reduce(operator.add, (parts[number] for number in range(len(parts))))
+            if isinstance(probe, PredictedImage):
                 rows = [
                     x0_from_eps(x[row], eps[row], schedule=self.schedule, t=lane.t_from)
                     for row, lane in enumerate(lanes)
                 ]
                 self.shown[name] = torch.stack(rows)
+
+
+def _silent(layer: str, lanes: Sequence[Lane]) -> DefinitionError:
+    return DefinitionError(
+        f"The layer {layer!r} did not run on the way into t = {lanes[0].t} ({lanes[0].case}).",
+        consequence="There is nothing to store of it there.",
+        remedy="look at it only at states at which it runs (keep), or leave it out",
+    )
 
 
 def reduced(probe: Probe, a: Tensor) -> Tensor:

@@ -67,7 +67,10 @@ def denoiser(
 
 
 def identity(model: Any) -> str:
-    """Digest of a live model: card, class source, and the content of parameters and buffers."""
+    """Digest of a live model: card, source and plain attributes of its classes, parameters and buffers.
+
+    What none of them tells (a closure, a hook of one's own, a buffer that is not saved) belongs into `config`.
+    """
     digest = hashlib.sha256(model.card.identity_json().encode())
     module = getattr(model, "module", None)
     described: Any = type(module) if isinstance(module, nn.Module) else type(model)
@@ -77,7 +80,26 @@ def identity(model: Any) -> str:
         digest.update(described.__qualname__.encode())
     if isinstance(module, nn.Module):
         digest.update(weights.digest(_contents(module)).encode())
+        for name, part in module.named_modules():
+            digest.update(f"{name} {_built(part)}".encode())
     return digest.hexdigest()
+
+
+def _built(module: nn.Module) -> str:
+    """What a module is besides its weights: its class, the class's source where it is not torch's, plain attributes."""
+    kind = type(module)
+    source = ""
+    if not kind.__module__.startswith("torch."):
+        try:
+            source = inspect.getsource(kind)
+        except (OSError, TypeError):
+            source = ""
+    plain = {
+        name: value
+        for name, value in sorted(vars(module).items())
+        if isinstance(value, bool | int | float | str | tuple) and name != "training"
+    }
+    return f"{kind.__module__}.{kind.__qualname__} {module.extra_repr()} {plain!r} {source}"
 
 
 def _contents(module: nn.Module) -> dict[str, torch.Tensor]:

@@ -14,8 +14,8 @@ from flowprofile.flow.executors.orders import Failed, Order, Result, carried_out
 if TYPE_CHECKING:
     from distributed import Client
 
-DISTRIBUTED: Final = 96 << 20
-"""Bytes of Dask's own in a worker."""
+DISTRIBUTED: Final = 256 << 20
+"""Bytes a Dask worker has beside a plain process: 200 to 270 MiB were measured over an hour."""
 PATIENCE: Final = 120.0
 """Seconds to wait for the first worker."""
 
