@@ -1,12 +1,14 @@
 """A store in plain values: what is in it and what is missing, for people and programs that do not open arrays."""
 
+from collections.abc import Sequence
 from math import prod
 from typing import Any
 
 import numpy as np
 
 from flowprofile.errors import StoreError
-from flowprofile.store.record import RunRecord, StageRecord
+from flowprofile.store.ledger import Ledger, covered, fills
+from flowprofile.store.record import Request, RunRecord, StageRecord
 from flowprofile.store.store import Store
 from flowprofile.store.urls import Where, place
 
@@ -38,8 +40,7 @@ def _run(store: Store, name: str, run: RunRecord) -> dict[str, Any]:
 
 
 def _stage(store: Store, name: str, run: RunRecord, path: str, stage: StageRecord) -> dict[str, Any]:
-    requested = _requested(run, stage)
-    present = store.present(name, path)
+    requested, there, stored = _counts(store, name, run, path, stage)
     cell = sum(
         prod(variable.tail) * np.dtype(variable.form.dtype).itemsize for variable in stage.variables.values()
     )
@@ -52,17 +53,55 @@ def _stage(store: Store, name: str, run: RunRecord, path: str, stage: StageRecor
         "key": stage.key,
         "times": list(stage.time or ()),
         "variables": list(stage.variables),
-        "requested": int(requested.sum()),
-        "present": int((requested & present).sum()),
-        "bytes": int(present.sum()) * cell,
+        "requested": requested,
+        "present": there,
+        "bytes": stored * cell,
     }
 
 
-def _requested(run: RunRecord, stage: StageRecord) -> np.ndarray:
-    """Flags (intervention, label, seed, time) of the cells that were ever asked for."""
-    flags = np.zeros((*run.shape, stage.times), dtype=np.bool_)
-    for request in stage.requests:
-        seeds = [seed for start, stop in request.seeds for seed in range(start, stop)]
-        times = [time for start, stop in request.times for time in range(start, stop)]
-        flags[np.ix_(request.interventions, request.labels, seeds, times)] = True
+def _counts(store: Store, name: str, run: RunRecord, path: str, stage: StageRecord) -> tuple[int, int, int]:
+    """Cells that were ever asked for, those of them that are stored, and all that are stored.
+
+    Looked at label by label: most labels of a sweep were asked for alike, and what is complete is recognised.
+    """
+    ledger, seeds, times = Ledger(store.place, name, path), len(run.seeds), stage.times
+    shape = (seeds, times)
+    counts: dict[tuple[int, ...], int] = {}
+    asked = present = stored = 0
+    for intervention, label in np.ndindex(run.shape[:2]):
+        which = tuple(
+            number
+            for number, request in enumerate(stage.requests)
+            if intervention in request.interventions and label in request.labels
+        )
+        requests = [stage.requests[number] for number in which]
+        if which not in counts:
+            counts[which] = (
+                _area(requests[0]) if len(requests) == 1 else int(_requested(requests, shape).sum())
+            )
+        count = counts[which]
+        asked += count
+        rows = ledger.rows(intervention, label)
+        if fills(rows, seeds, times):
+            present, stored = present + count, stored + seeds * times
+        elif len(rows):
+            known = covered(rows, (0, seeds), times)
+            present += int((_requested(requests, shape) & known).sum())
+            stored += int(known.sum())
+    return asked, present, stored
+
+
+def _area(request: Request) -> int:
+    """Cells of one label that a request asks for."""
+    seeds, times = (sum(stop - start for start, stop in ranges) for ranges in (request.seeds, request.times))
+    return seeds * times
+
+
+def _requested(requests: Sequence[Request], shape: tuple[int, int]) -> np.ndarray:
+    """Flags (seed, time) of the cells that some requests of one label ask for."""
+    flags = np.zeros(shape, dtype=np.bool_)
+    for request in requests:
+        for first, stop in request.seeds:
+            for start, end in request.times:
+                flags[first:stop, start:end] = True
     return flags
