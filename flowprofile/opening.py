@@ -67,9 +67,8 @@ def open(
             f"There is no store at {where.url!r}.", remedy="check the path, or run a pipeline into it"
         )
     seen = snapshot(where)
-    if (
-        where.near
-    ):  # the tree's coordinates are the record's; elsewhere `verify` compares what other readers see
+    # The tree's coordinates are the record's. Where a read costs money, `verify` compares what other readers see.
+    if where.near:
         check_coordinates(where, seen)
     # Dask takes equal names for equal values, and a store that grows has other values at the next opening.
     version = f"{seen.root}-{uuid4().hex[:8]}"

@@ -84,10 +84,12 @@ def room(store: str, budget: int, yes: bool) -> None:
 
     with Store.open(store, existing=True) as opened:
         found = needed(opened, budget)
-        click.echo(f"{store} holds {human(found.held)} that may be dropped; allowed are {human(budget)}.")
+        click.echo(f"{store} holds {human(found.held)}; allowed are {human(budget)}.")
         for step in found.steps:
             click.echo(f"  drop {' '.join(step.cells.stages)}: {human(step.bytes)} ({step.why})")
         click.echo(f"{human(found.left)} would be left.")
+        if found.left > budget:
+            click.echo("That is over the budget: what is left is measures, kept states, and what is pinned.")
         for step in found.steps if yes else ():
             dropped(opened, step.cells)
 
@@ -161,6 +163,7 @@ def export(
     """Write a selection of STORE into a file other programs read."""
     from flowprofile import opening
     from flowprofile.upkeep.export import export as exported
+    from flowprofile.upkeep.export import missing
 
     wanted: dict[str, Any] = {
         "objects": list(objects) or None,
@@ -176,4 +179,6 @@ def export(
     selected = tree.profile.sel(**{key: value for key, value in wanted.items() if value is not None})
     path = exported(selected, into)
     size = sum(f.stat().st_size for f in ([path] if path.is_file() else path.rglob("*")) if f.is_file())
-    click.echo(f"{path}: {human(size)}")
+    lacking, cells = missing(selected)
+    told = f"; {lacking:,} of {cells:,} cells are not stored and are NaN in it" if lacking else ""
+    click.echo(f"{path}: {human(size)}{told}")

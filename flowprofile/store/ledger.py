@@ -21,7 +21,7 @@ from flowprofile.store.encoding import Seal, digest
 from flowprofile.store.places import Place
 from flowprofile.store.record import canonical
 from flowprofile.store.regions import Region, region_of
-from flowprofile.store.segments import segment
+from flowprofile.store.segments import Changed, segment
 
 FORMAT = "ledger/format.json"
 """Says that a store is here, and of which schema."""
@@ -147,7 +147,8 @@ class Ledger:
         self._rows: dict[tuple[int, int], Rows] = {}
         self._receipts: OrderedDict[Region, Receipt] = OrderedDict()
         self._intents: dict[str, Intent] | None = None
-        self._segment: dict[str, tuple[int, Rows]] | None = None
+        self._segment: dict[str, tuple[Changed, Rows]] | None = None
+        self._there = False
 
     def __reduce__(self) -> tuple[object, ...]:
         return Ledger, (self.place, self.run, self.group)
@@ -178,9 +179,24 @@ class Ledger:
             self._rows[at] = np.array(sorted(found), np.int64).reshape(-1, 4)
         return self._rows[at]
 
+    def all_rows(self, interventions: int, labels: int) -> Iterator[tuple[int, int, Rows]]:
+        """The present regions of every label and intervention: one listing, where a listing is a request."""
+        if not self.place.near:
+            found: dict[tuple[int, int], list[tuple[int, ...]]] = {}
+            for region in self.regions():
+                at = (region.intervention, region.label)
+                found.setdefault(at, []).append(region.seeds + region.times)
+            if not found:
+                self._still_there()
+            for at in np.ndindex(interventions, labels):
+                self._rows[at] = np.array(sorted(found.get(at, [])), np.int64).reshape(-1, 4)
+        for intervention, label in np.ndindex(interventions, labels):
+            yield intervention, label, self.rows(intervention, label)
+
     def _still_there(self) -> None:
         """Nothing found may mean nothing stored, or no store: a folder that is gone lists as empty."""
-        if self.place.read(FORMAT) is None:
+        self._there = self._there or self.place.read(FORMAT) is not None
+        if not self._there:
             raise StoreError(
                 f"The store {self.place.url!r} is not there any more.",
                 consequence="Its values would all read as missing.",

@@ -53,6 +53,10 @@ class Place(Protocol):
         """Put a whole object, atomically; `durable` forces its bytes to disk before it becomes visible."""
         ...
 
+    def create(self, key: str, data: bytes) -> bool:
+        """Put a whole object where there is none: whether it was put, by this very call. It never replaces one."""
+        ...
+
     def delete(self, key: str) -> None:
         """Remove an object if it is there."""
         ...
@@ -61,8 +65,11 @@ class Place(Protocol):
         """Keys of all objects below a prefix, sorted within each folder."""
         ...
 
-    def modified(self, folder: str) -> int | None:
-        """When the entries of a folder last changed, in ns; None where there is no such thing as a folder."""
+    def modified(self, folder: str) -> tuple[int, int] | None:
+        """When a folder or file last changed, in ns: its own time, which a copy may set back, and the file system's.
+
+        None where it is not there, or there is no such thing as a folder.
+        """
         ...
 
     def fsync(self, keys: Iterable[str]) -> None:
@@ -158,6 +165,27 @@ class LocalPlace:
 
     def write(self, key: str, data: bytes, *, durable: bool = False) -> None:
         target = self._path(key)
+        temporary = self._temporary(data, durable=durable)
+        try:
+            os.replace(temporary, target)  # noqa: PTH105 - half the cost of Path.replace
+        except FileNotFoundError:
+            Path(target).parent.mkdir(parents=True, exist_ok=True)
+            Path(temporary).replace(target)
+
+    def create(self, key: str, data: bytes) -> bool:
+        target = Path(self._path(key))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(self._temporary(data, durable=True))
+        try:
+            target.hardlink_to(temporary)  # a rename would replace what is there
+        except FileExistsError:
+            return False
+        finally:
+            temporary.unlink()
+        return True
+
+    def _temporary(self, data: bytes, *, durable: bool) -> str:
+        """A new file with these bytes, outside of what anybody reads."""
         temporary = f"{self.root}/{TEMPORARY}/{os.getpid()}-{uuid.uuid4().hex}"
         try:
             handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
@@ -173,11 +201,7 @@ class LocalPlace:
             Path(temporary).unlink(missing_ok=True)
             raise
         os.close(handle)
-        try:
-            os.replace(temporary, target)  # noqa: PTH105 - half the cost of Path.replace
-        except FileNotFoundError:
-            Path(target).parent.mkdir(parents=True, exist_ok=True)
-            Path(temporary).replace(target)
+        return temporary
 
     def delete(self, key: str) -> None:
         Path(self._path(key)).unlink(missing_ok=True)
@@ -186,9 +210,10 @@ class LocalPlace:
         checked(prefix)
         yield from _walk(f"{self.root}/{prefix}", prefix)
 
-    def modified(self, folder: str) -> int | None:
+    def modified(self, folder: str) -> tuple[int, int] | None:
         try:
-            return os.stat(self._path(folder)).st_mtime_ns  # noqa: PTH116 - half the cost of Path.stat
+            seen = os.stat(self._path(folder))  # noqa: PTH116 - half the cost of Path.stat
+            return seen.st_mtime_ns, seen.st_ctime_ns
         except (FileNotFoundError, NotADirectoryError):
             return None
 
@@ -340,6 +365,13 @@ class MemoryPlace:
     def write(self, key: str, data: bytes, *, durable: bool = False) -> None:
         self._objects[checked(key)] = bytes(data)
 
+    def create(self, key: str, data: bytes) -> bool:
+        with _GUARD:
+            if checked(key) in self._objects:
+                return False
+            self._objects[key] = bytes(data)
+            return True
+
     def delete(self, key: str) -> None:
         self._objects.pop(checked(key), None)
 
@@ -347,7 +379,7 @@ class MemoryPlace:
         start = checked(prefix) + "/"
         yield from sorted(key for key in tuple(self._objects) if key.startswith(start))
 
-    def modified(self, folder: str) -> int | None:
+    def modified(self, folder: str) -> tuple[int, int] | None:
         return None
 
     def fsync(self, keys: Iterable[str]) -> None:
@@ -363,8 +395,10 @@ class MemoryPlace:
 
     def claim(self, key: str, content: bytes) -> "Claim | bytes":
         with _GUARD:
-            holder = _HOLDERS.setdefault((self.name, key), content)
-        return _MemoryClaim((self.name, key)) if holder is content else holder
+            if (self.name, key) in _HOLDERS:
+                return _HOLDERS[self.name, key]
+            _HOLDERS[self.name, key] = content
+        return _MemoryClaim((self.name, key))
 
     def zarr(self, prefix: str = "profile.zarr") -> object:
         from zarr.core.buffer import default_buffer_prototype

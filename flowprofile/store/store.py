@@ -27,7 +27,7 @@ from flowprofile.store.declarations import RunDeclaration, StageDeclaration
 from flowprofile.store.growing import heal, settle
 from flowprofile.store.growth import grown
 from flowprofile.store.layout import StoreLayout
-from flowprofile.store.ledger import Ledger, Receipt, covered, read_receipt, receipt_key
+from flowprofile.store.ledger import Ledger, Receipt, covered, fills, read_receipt, receipt_key
 from flowprofile.store.objects import ROOT, extents_of
 from flowprofile.store.phases import Listen, silent
 from flowprofile.store.places import Claim, Place
@@ -153,12 +153,15 @@ class Store:
         """
         self.lock()
         self.refresh()
-        new = grown(self.record, run, sweep, stages, layout=self.layout)
+        self.settle(grown(self.record, run, sweep, stages, layout=self.layout), listen=listen)
+        return self.record.runs[run.folder]
+
+    def settle(self, record: Record, *, listen: Listen = silent) -> None:
+        """Make a record that grew from the current one the store's; the caller is the planner."""
         self._held()
-        settle(self.place, new, layout=self.layout, listen=listen)
-        heal(self.place, new, layout=self.layout, listen=listen)
-        self._record = new
-        return new.runs[run.folder]
+        settle(self.place, record, layout=self.layout, listen=listen)
+        heal(self.place, record, layout=self.layout, listen=listen)
+        self._record = record
 
     def lock(self, *, wait: float = 0.0) -> None:
         """Become the planner, until `close`; if somebody else is, after at most `wait` seconds.
@@ -208,8 +211,9 @@ class Store:
         record, stage = self._stage(run, group)
         ledger, seeds = Ledger(self.place, run, group), (0, len(record.seeds))
         found = np.zeros((*record.shape, stage.times), bool)
-        for intervention, label in np.ndindex(record.shape[:2]):
-            found[intervention, label] = covered(ledger.rows(intervention, label), seeds, stage.times)
+        for intervention, label, rows in ledger.all_rows(*record.shape[:2]):
+            whole = fills(rows, seeds[1], stage.times)
+            found[intervention, label] = whole or covered(rows, seeds, stage.times)
         return found
 
     def cut(self, run: str, group: str, wanted: npt.NDArray[np.bool_]) -> list[Region]:
@@ -217,7 +221,9 @@ class Store:
         record, stage = self._stage(run, group)
         return list(cut(run, group, wanted, seeds=record.tile[1], times=stage.block))
 
-    def write(self, region: Region, block: xr.Dataset, *, listen: Listen = silent) -> Receipt:
+    def write(
+        self, region: Region, block: xr.Dataset, *, listen: Listen = silent, trim: bool = False
+    ) -> Receipt:
         """Commit a block: its objects, then the receipt.
 
         Parameters
@@ -226,6 +232,8 @@ class Store:
             Where; its seeds are the block's cases in order.
         block
             Dataset with dims ``(case, time, ...)``, as promised.
+        trim
+            Whether objects the region already has lose what no receipt covers any more.
 
         Raises
         ------
@@ -245,7 +253,9 @@ class Store:
             )
         times = None if stage.time is None else stage.time[slice(*region.times)]
         check(block, promised(run, stage), cases=region.seeds[1] - region.seeds[0], times=times)
-        return writing.write(self.place, run, stage, region, block, layout=self.layout, listen=listen)
+        return writing.write(
+            self.place, run, stage, region, block, layout=self.layout, listen=listen, trim=trim
+        )
 
     def read(
         self,

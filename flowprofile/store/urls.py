@@ -28,15 +28,18 @@ def place(url: Where, storage_options: Mapping[str, str] | None = None) -> Place
     Parameters
     ----------
     url
-        A local path, ``file:///path``, ``memory://NAME``, a folder of a bucket (``s3://``, ``gs://``, ``az://``), or
-        what fsspec reaches (``sftp://``, ``hdfs://``, ``webhdfs://``, ``smb://``). A place is itself.
+        A local path, ``file:///path``, ``memory://NAME``, a folder of a bucket (``s3://``, ``gs://``, ``az://``),
+        what fsspec reaches (``sftp://``, ``hdfs://``, ``webhdfs://``, ``smb://``), or a store that a web server shows
+        (``https://``, only to read). A place is itself.
     storage_options
-        Where and how to connect (``endpoint``, ``region``, ``allow_http``, ...), never credentials.
+        Where and how to connect to anything but this machine (``endpoint``, ``region``, ``allow_http``, ...), never
+        credentials: those come from the environment or the provider's own files.
 
     Raises
     ------
     StoreError
-        For any other scheme, a path that is a file, and a path inside a checkpoint folder.
+        For any other scheme, an address or an option that holds credentials, a path that is a file, and a path
+        inside a checkpoint folder.
 
     Examples
     --------
@@ -112,3 +115,4 @@ def _is_checkpoint(folder: Path) -> bool:
 SCHEMES: Final[dict[str, Callable[[str], Place]]] = {"file": _file, "memory": _memory}
 """The schemes that are this machine's, and what opens each."""
 BUCKETS: Final = ("s3", "gs", "az")
+"""The schemes that are object stores."""

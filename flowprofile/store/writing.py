@@ -34,6 +34,7 @@ class _Commit:
     own: Receipt | None
     layout: StoreLayout
     listen: Listen
+    trim: bool
     seals: dict[str, Seal] = field(default_factory=dict)
     written: list[str] = field(default_factory=list)
     shared: dict[Region, tuple[Receipt, dict[str, Seal]]] = field(default_factory=dict)
@@ -50,11 +51,15 @@ def write(
     *,
     layout: StoreLayout,
     listen: Listen,
+    trim: bool = False,
 ) -> Receipt:
-    """Commit one region; the block has been checked against the promise."""
+    """Commit one region; the block has been checked against the promise.
+
+    With `trim`, objects of a region that exists may come to hold less than they did: what no receipt covers any more.
+    """
     with locked(place, run, region):
         ledger = Ledger(place, region.run, region.group)
-        commit = _Commit(ledger, region, read_receipt(place, region), layout, listen)
+        commit = _Commit(ledger, region, read_receipt(place, region), layout, listen, trim)
         for name, variable in stage.variables.items():
             values = block[name].values
             for extent in extents_of(region, name, variable):
@@ -76,7 +81,11 @@ def _object(commit: _Commit, variable: Variable, extent: Extent, values: npt.NDA
     regions = [commit.region, *(receipt.region for receipt in others)]
     data, seal = encode(variable.form, content, _touched(variable, extent, regions))
     commit.seals[extent.key] = seal
-    _same_as_before(commit, extent.key, seal)
+    if commit.trim and commit.own is not None:
+        found = commit.own.objects[extent.key]
+        commit.journalled.add(extent.key)
+    else:
+        _same_as_before(commit, extent.key, seal)
     for receipt in others:
         if receipt.objects.get(extent.key) != seal:
             commit.shared.setdefault(receipt.region, (receipt, {}))[1][extent.key] = seal

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from flowprofile.errors import StoreError, nearest
 from flowprofile.store.record import RunRecord, StageRecord
 from flowprofile.store.store import Store
-from flowprofile.time.steps import kept
+from flowprofile.time.steps import kept, respaced
 
 Flags = npt.NDArray[np.bool_]
 
@@ -25,12 +25,12 @@ class Cells:
     labels: tuple[int, ...] | None = None
     interventions: tuple[str, ...] | None = None
     but_times: str | None = None
-    """A step filter: all states but those it keeps."""
+    """A step filter over the sampler's states, as in a definition: all states but those it keeps."""
 
     def axes(self, run: RunRecord, stage: StageRecord) -> tuple[Flags, Flags, Flags, Flags]:
         """What is meant along each axis of a stage."""
         times = stage.time or (0,)
-        spared = set() if self.but_times is None else set(kept(self.but_times, sorted(times, reverse=True)))
+        spared = set() if self.but_times is None else set(kept(self.but_times, _grid(run, stage)))
         return (
             _among(run.interventions, self.interventions),
             _among(run.labels, self.labels),
@@ -58,6 +58,14 @@ class Cells:
         for at, name in names.items():
             if any(fnmatchcase(name, pattern) for pattern in self.stages):
                 yield at
+
+
+def _grid(run: RunRecord, stage: StageRecord) -> tuple[int, ...]:
+    """The states the sampler visits, which a filter counts; those that are stored may be fewer."""
+    total, steps = run.attrs.get("model", {}).get("steps"), stage.attrs.get("sampler", {}).get("steps")
+    if stage.time is None:
+        return (0,)
+    return respaced(total, steps) if total and steps else tuple(sorted(stage.time, reverse=True))
 
 
 def _among(values: Sequence[object], wanted: Sequence[object] | None) -> Flags:

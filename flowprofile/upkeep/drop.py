@@ -1,11 +1,13 @@
 """Making room: cells that can be computed again are taken out of a store.
 
-A region that loses some of its cells is retired and its other cells are written again, so the store then holds
-exactly what is kept. A kill in between leaves those cells missing, never wrong.
+First they are no longer asked for, so that `status` does not call them missing. Then a region that loses some of its
+cells gets receipts for the others, is retired, and what it shared with them is written again without it. What remains
+to be written again is noted before: a kill costs no cell that stays, and the same command goes on from there.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 import numpy as np
@@ -13,12 +15,25 @@ import xarray as xr
 
 from flowprofile.cases import Case
 from flowprofile.errors import StoreError
-from flowprofile.store.ledger import Ledger, read_receipt
-from flowprofile.store.record import RunRecord, StageRecord
-from flowprofile.store.regions import Region
+from flowprofile.store.growth import ranges
+from flowprofile.store.ledger import (
+    Ledger,
+    Receipt,
+    folder,
+    read_receipt,
+    receipt_key,
+    sealed_json,
+    unsealed_json,
+)
+from flowprofile.store.phases import Listen, Phase, silent
+from flowprofile.store.record import Request, RunRecord, StageRecord
+from flowprofile.store.regions import Region, region_of
 from flowprofile.store.store import Store
 from flowprofile.upkeep.choosing import Cells, Flags
 from flowprofile.upkeep.pins import pinned
+
+TRIMS = "ledger/trims"
+"""Notes of what is to be written again after a region has been retired."""
 
 
 @dataclass(frozen=True)
@@ -51,65 +66,141 @@ def losses(store: Store, cells: Cells) -> list[Loss]:
                 remedy=f"flowprofile unpin {store.url} {held[0]}, or name other stages",
             )
         interventions, labels, seeds, times = cells.axes(record, stage)
-        for region in Ledger(store.place, run, group).regions():
+        receipts = [read_receipt(store.place, one) for one in Ledger(store.place, run, group).regions()]
+        there = [one for one in receipts if one is not None]
+        sharers = Counter(key for one in there for key in one.objects)
+        for one in there:
+            region = one.region
             if not (interventions[region.intervention] and labels[region.label]):
                 continue
             gone = seeds[slice(*region.seeds), None] & times[None, slice(*region.times)]
             if gone.any():
-                found.append(Loss(region, ~gone, _bytes(store, region, gone)))
+                found.append(Loss(region, ~gone, int(share(one, sharers) * gone.mean())))
     return found
+
+
+def share(receipt: Receipt, sharers: Counter[str]) -> float:
+    """A region's bytes; those of an object that several regions have are shared out."""
+    return sum(seal.size / sharers[key] for key, seal in receipt.objects.items())
 
 
 def drop(
-    store: Store, cells: Cells, *, progress: Callable[[int, int], None] = lambda done, total: None
+    store: Store,
+    cells: Cells,
+    *,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    listen: Listen = silent,
 ) -> list[Loss]:
-    """Take cells out; the caller becomes the planner. Returns what went."""
+    """Take cells out; the caller becomes the planner. Returns what went.
+
+    They are not asked for any more; a definition that is run again asks for them again.
+    """
     store.lock()
+    store.refresh()
     found = losses(store, cells)
+    finish(store, listen=listen)
+    _forget(store, cells, listen)
     for done, loss in enumerate(found):
         progress(done, len(found))
-        _shrink(store, loss)
+        _shrink(store, loss, listen)
     return found
 
 
-def _shrink(store: Store, loss: Loss) -> None:
+def finish(store: Store, *, listen: Listen = silent) -> None:
+    """Do what a drop that was killed had still to do; the caller is the planner."""
+    for key in list(store.place.list(TRIMS)):
+        body = unsealed_json(store.place.read(key) or b"")
+        run, _, group = key.removeprefix(f"{TRIMS}/").rpartition("/")[0].partition("/")
+        group = group.replace("~", "/")
+        if body is not None and run in store.runs() and group in store.stages(run):
+            regions = [region_of(run, group, name) for name in (body["region"], *body["kept"])]
+            whole, *kept = [one for one in regions if one is not None]
+            if read_receipt(store.place, whole) is None:
+                _trim(store, kept, listen)
+        listen(Phase("writing", key))
+        store.place.delete(key)
+
+
+def _forget(store: Store, cells: Cells, listen: Listen) -> None:
+    """Take the cells out of what the store was asked for."""
+    record = store.record
+    for run, group in cells.groups(store):
+        old, stage = record.runs[run], record.runs[run].stages[group]
+        gone = cells.axes(old, stage)
+        left = tuple(part for one in stage.requests for part in _without(one, gone))
+        stages = {**old.stages, group: replace(stage, requests=left)}
+        record = replace(record, runs={**record.runs, run: replace(old, stages=stages)})
+    store.settle(record, listen=listen)  # even if nothing changes: a kill may have left one copy of two
+
+
+def _without(request: Request, gone: tuple[Flags, Flags, Flags, Flags]) -> Iterator[Request]:
+    """What is left of a box of cells without another one, as boxes: axis by axis, first what lies beside it."""
+    axes = [
+        list(request.interventions),
+        list(request.labels),
+        [at for start, stop in request.seeds for at in range(start, stop)],
+        [at for start, stop in request.times for at in range(start, stop)],
+    ]
+    inside = [[at for at in axis if flags[at]] for axis, flags in zip(axes, gone, strict=True)]
+    if not all(inside):
+        yield request
+        return
+    for number, flags in enumerate(gone):
+        beside = [at for at in axes[number] if not flags[at]]
+        if beside:
+            yield _box([*inside[:number], beside, *axes[number + 1 :]])
+
+
+def _box(axes: Sequence[Sequence[int]]) -> Request:
+    interventions, labels, seeds, times = axes
+    return Request(tuple(interventions), tuple(labels), ranges(seeds), ranges(times))
+
+
+def _shrink(store: Store, loss: Loss, listen: Listen) -> None:
     region = loss.region
-    record, stage = store.runs()[region.run], store.stages(region.run)[region.group]
-    kept = _regions(store, region, loss.kept)
-    blocks = [(one, _block(store, record, stage, one)) for one in kept]
+    kept = _regions(store, loss)
+    note = f"{folder(TRIMS, region.run, region.group)}/{region.name}.json"
+    for one in kept:
+        store.write(one, _block(store, one), listen=listen)
+    if kept:
+        listen(Phase("writing", note))
+        body = {"region": region.name, "kept": [one.name for one in kept]}
+        store.place.write(note, sealed_json(body), durable=store.layout.durable)
+        store.place.fsync([note] if store.layout.durable else [])
+    listen(Phase("receipt", receipt_key(region)))
     store.retire(region)
-    for one, block in blocks:
-        store.write(one, block)
+    _trim(store, kept, listen)
+    if kept:
+        listen(Phase("writing", note))
+        store.place.delete(note)
 
 
-def _regions(store: Store, region: Region, kept: Flags) -> list[Region]:
+def _trim(store: Store, kept: Sequence[Region], listen: Listen) -> None:
+    for one in kept:
+        store.write(one, _block(store, one), listen=listen, trim=True)
+
+
+def _regions(store: Store, loss: Loss) -> list[Region]:
     """Regions that cover what stays."""
+    region = loss.region
     wanted = np.zeros((1, 1, region.seeds[1], region.times[1]), bool)
-    wanted[0, 0, slice(*region.seeds), slice(*region.times)] = kept
+    wanted[0, 0, slice(*region.seeds), slice(*region.times)] = loss.kept
     return [
-        Region(region.run, region.group, region.intervention, region.label, one.seeds, one.times)
+        replace(one, intervention=region.intervention, label=region.label)
         for one in store.cut(region.run, region.group, wanted)
     ]
 
 
-def _block(store: Store, record: RunRecord, stage: StageRecord, region: Region) -> xr.Dataset:
-    cases = region_cases(record, region)
-    times = None if stage.time is None else stage.time[slice(*region.times)]
-    return store.read(region.run, region.group, cases, times)
+def _block(store: Store, region: Region) -> xr.Dataset:
+    record, stage = store.runs()[region.run], store.stages(region.run)[region.group]
+    return store.read(region.run, region.group, region_cases(record, region), _times(stage, region))
+
+
+def _times(stage: StageRecord, region: Region) -> tuple[int, ...] | None:
+    return None if stage.time is None else stage.time[slice(*region.times)]
 
 
 def region_cases(record: RunRecord, region: Region) -> Sequence[Case]:
     """A region's cases, in order."""
     name, label = record.interventions[region.intervention], record.labels[region.label]
     return [Case(seed, label, name) for seed in record.seeds[slice(*region.seeds)]]
-
-
-def _bytes(store: Store, region: Region, gone: Flags) -> int:
-    """A shard loses the chunks of the cells that go; what is one chunk keeps its size until all of it goes."""
-    receipt = read_receipt(store.place, region)
-    variables = store.stages(region.run)[region.group].variables
-    total = 0.0
-    for key, seal in receipt.objects.items() if receipt is not None else ():
-        sharded = variables[key.rpartition("/")[0]].form.inner is not None
-        total += seal.size * float(gone.mean() if sharded else gone.all())
-    return int(total)

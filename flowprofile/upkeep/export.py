@@ -1,6 +1,8 @@
 """A selection, in a file that other programs read: NetCDF, safetensors, or plain Zarr."""
 
+import json
 import os
+import shutil
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -10,8 +12,11 @@ import numpy as np
 import xarray as xr
 
 from flowprofile.errors import StoreError
+from flowprofile.store.lazy import STATUS
 
 FORMATS = (".nc", ".safetensors", ".zarr")
+PRESENT = 2
+"""The status of a cell that is stored."""
 
 
 def export(selection: xr.DataTree | xr.Dataset, into: str | os.PathLike[str]) -> Path:
@@ -40,18 +45,35 @@ def export(selection: xr.DataTree | xr.Dataset, into: str | os.PathLike[str]) ->
         raise StoreError(
             f"{str(path)!r} exists.", consequence="Nothing is overwritten.", remedy="name another file"
         )
-    tree = xr.DataTree(selection) if isinstance(selection, xr.Dataset) else selection
+    tree = _tree(selection)
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.part{path.suffix}")
     # Zarr has no fixed-width text that every reader knows; the others have nothing else.
     tree = tree.map_over_datasets(partial(_plain, text=object if path.suffix == ".zarr" else str))
-    if path.suffix == ".nc":
-        _netcdf(tree, temporary)
-    elif path.suffix == ".zarr":
-        tree.to_zarr(temporary, mode="w", consolidated=False)
-    else:
-        _safetensors(tree, temporary)
-    temporary.replace(path)
+    try:
+        if path.suffix == ".nc":
+            _netcdf(tree, temporary)
+        elif path.suffix == ".zarr":
+            tree.to_zarr(temporary, mode="w", consolidated=False)
+        else:
+            _safetensors(tree, temporary)
+        temporary.replace(path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if temporary.is_file():
+            temporary.unlink()
+        raise
     return path
+
+
+def missing(selection: xr.DataTree | xr.Dataset) -> tuple[int, int]:
+    """Cells of a selection that are not stored, and all its cells: the former are NaN in what is exported."""
+    flags = [node[STATUS] for node in _tree(selection).subtree if STATUS in node.data_vars]
+    return sum(int((each != PRESENT).sum()) for each in flags), sum(each.size for each in flags)
+
+
+def _tree(selection: xr.DataTree | xr.Dataset) -> xr.DataTree:
+    return xr.DataTree(selection) if isinstance(selection, xr.Dataset) else selection
 
 
 def _plain(data: xr.Dataset, *, text: type) -> xr.Dataset:
@@ -82,7 +104,7 @@ def _netcdf(tree: xr.DataTree, path: Path) -> None:
 
 
 def _safetensors(tree: xr.DataTree, path: Path) -> None:
-    """Arrays by ``node/variable``, their coordinates beside them; text goes into the file's own metadata."""
+    """Arrays by ``node/variable``, their coordinates beside them; text as JSON in the file's own metadata."""
     from safetensors.numpy import save_file
 
     arrays: dict[str, np.ndarray] = {}
@@ -95,5 +117,5 @@ def _safetensors(tree: xr.DataTree, path: Path) -> None:
                 arrays[key] = values
                 told[f"{key}.dims"] = " ".join(map(str, variable.dims))
             else:
-                told[key] = " ".join(map(str, values.ravel()))
+                told[key] = json.dumps(values.astype(str).tolist())
     save_file(arrays, path, metadata=told)

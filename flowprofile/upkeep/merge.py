@@ -1,24 +1,28 @@
 """Joining stores of one recipe: what was computed on two machines becomes one profile.
 
 Runs are named by model and numerics class, stages by recipe, so what belongs together has one name and what does not
-stands side by side. Axes are joined in order, every region is read verified and written as a run would write it, and a
-cell that two stores hold must be the same number in both.
+stands side by side. Axes are joined in order; whatever the target lacks is read verified, tile by tile, and written as
+a run would write it. A cell that two stores hold must be the same bits in both.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
 
-from flowprofile.cases import Sweep
-from flowprofile.errors import StoreError
-from flowprofile.store.declarations import RunDeclaration, StageDeclaration
-from flowprofile.store.ledger import Ledger
+from flowprofile.axes import CASE
+from flowprofile.cases import Case
+from flowprofile.errors import IntegrityError
+from flowprofile.store.ledger import Ledger, covered
+from flowprofile.store.phases import Listen, silent
 from flowprofile.store.record import RunRecord, StageRecord
-from flowprofile.store.regions import Region
-from flowprofile.store.store import Store, promised
-from flowprofile.upkeep.drop import region_cases
+from flowprofile.store.regions import Region, cut
+from flowprofile.store.store import Store
+from flowprofile.upkeep.joining import joined_record
+
+Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -28,122 +32,196 @@ class Merged:
     regions: int
     cells: int
     there: int
-    """Cells that were in the target before, and the same."""
+    """Cells that were there already, from before or from an earlier source, and the same."""
+
+
+@dataclass
+class _Holder:
+    """A store that holds some cells of a stage, by positions on the target's axes; -1 where it has none."""
+
+    store: Store
+    interventions: list[int]
+    labels: list[int]
+    seeds: npt.NDArray[np.int64]
+    times: npt.NDArray[np.int64]
+    ledger: Ledger
+
+    def flags(self, intervention: int, label: int, seeds: slice) -> Flags:
+        """Which cells (seed, time) of a stretch of the target's seeds are there."""
+        at = self.interventions[intervention], self.labels[label]
+        mine = self.seeds[seeds]
+        found = np.zeros((len(mine), len(self.times)), bool)
+        rows, columns = np.flatnonzero(mine >= 0), np.flatnonzero(self.times >= 0)
+        if min(at) >= 0 and len(rows) and len(columns):
+            first, stop = int(mine[rows].min()), int(mine[rows].max()) + 1
+            there = covered(self.ledger.rows(*at), (first, stop), int(self.times.max()) + 1)
+            found[np.ix_(rows, columns)] = there[np.ix_(mine[rows] - first, self.times[columns])]
+        return found
+
+
+@dataclass
+class _Tile:
+    """Cells of one tile as they are put together."""
+
+    run: RunRecord
+    stage: StageRecord
+    region: Region
+    """All of the tile: its run, stage, label, and the range of its seeds."""
+    values: dict[str, npt.NDArray[np.generic]] = field(default_factory=dict)
+    filled: Flags = field(default_factory=lambda: np.zeros((0, 0), bool))
+
+    def __post_init__(self) -> None:
+        seeds = self.region.seeds[1] - self.region.seeds[0]
+        self.filled = np.zeros((seeds, self.stage.times), bool)
+        for name, variable in self.stage.variables.items():
+            shape = self.run.array_shape(self.stage, variable)[3:]
+            self.values[name] = np.full((seeds, *shape), variable.form.fill, variable.form.dtype)
+
+    def cases(self, region: Region) -> list[Case]:
+        """The cases of a part of it."""
+        name, label = self.run.interventions[region.intervention], self.run.labels[region.label]
+        return [Case(seed, label, name) for seed in self.run.seeds[slice(*region.seeds)]]
+
+    def times(self, region: Region) -> tuple[int, ...] | None:
+        """The states of a part of it."""
+        return None if self.stage.time is None else self.stage.time[slice(*region.times)]
+
+    def parts(self, wanted: Flags) -> Iterator[Region]:
+        """Regions that cover wanted cells of it."""
+        first = self.region.seeds[0]
+        for one in cut(self.region.run, self.region.group, wanted[None, None], seeds=self.run.tile[1],
+                       times=self.stage.block):  # fmt: skip
+            seeds = (one.seeds[0] + first, one.seeds[1] + first)
+            yield replace(self.region, seeds=seeds, times=one.times)
+
+    def at(self, region: Region, *, timed: bool) -> tuple[slice, ...]:
+        """Where a part is in the values."""
+        first = self.region.seeds[0]
+        seeds = slice(region.seeds[0] - first, region.seeds[1] - first)
+        return (seeds, slice(*region.times)) if timed else (seeds,)
+
+    def take(self, holder: Store, region: Region) -> None:
+        """Read a part from a store; what is known of it already must be the same."""
+        block = holder.read(region.run, region.group, self.cases(region), self.times(region))
+        known = self.filled[self.at(region, timed=True)]
+        for name, variable in self.stage.variables.items():
+            mine = self.values[name][self.at(region, timed=variable.timed)]
+            new = block[name].values
+            here = known if variable.timed else known.any(1)
+            differ = here & ~_same_bits(mine, new, here.ndim)
+            if differ.any():
+                raise self._refusal(holder, region, name, tuple(np.argwhere(differ)[0].tolist()))
+            mine[~here] = new[~here]
+        self.filled[self.at(region, timed=True)] = True
+
+    def _refusal(self, holder: Store, region: Region, name: str, at: tuple[int, ...]) -> IntegrityError:
+        case, times = self.cases(region)[at[0]], self.times(region)
+        moment = f", t = {times[at[1]]}" if times is not None and len(at) > 1 else ""
+        return IntegrityError(
+            f"{self.stage.group!r} of {case}{moment} is in two stores with other values.",
+            consequence="One cell cannot have two results; this tile was not written, what was before it stays.",
+            remedy="find which of them is wrong (flowprofile verify), and leave that one out",
+            evidence=f"variable {name!r} of {region.run}/{region.group} in {holder.url}",
+        )
+
+    def block(self, region: Region) -> xr.Dataset:
+        """A part as a stage would give it."""
+        dims = {name: (CASE, *variable.dims[3:]) for name, variable in self.stage.variables.items()}
+        data = {
+            name: (dims[name], self.values[name][self.at(region, timed=variable.timed)])
+            for name, variable in self.stage.variables.items()
+        }
+        times = self.times(region)
+        return xr.Dataset(data, coords={} if times is None else {"time": list(times)})
 
 
 def merge(
-    sources: Sequence[Store], into: Store, *, progress: Callable[[int], None] = lambda regions: None
+    sources: Sequence[Store],
+    into: Store,
+    *,
+    progress: Callable[[int], None] = lambda regions: None,
+    listen: Listen = silent,
 ) -> Merged:
     """Copy everything the sources hold; the caller becomes the target's planner. Repeating it writes nothing.
+
+    The target is then what one run would have made of the same cases in the same order: definitions that differ only
+    in their seeds, or only in their labels, become one, and a new run is cut for all of its cases.
 
     Raises
     ------
     StoreError
-        If a cell is in two stores with different values; everything before it is merged.
+        If the stores are of different recipes, naming what differs; nothing is written.
+    IntegrityError
+        If a cell is in two stores with different values, naming stage, case and time; tiles before it are merged.
     """
     into.lock()
     into.refresh()
-    for source in sources:
-        for run in source.runs().values():
-            _declare(into, run)
+    into.settle(joined_record(sources, into), listen=listen)
     regions = cells = there = 0
-    for source in sources:
-        for name, run in source.runs().items():
-            for group, stage in run.stages.items():
-                for region in Ledger(source.place, name, group).regions():
-                    new, old = _copy(source, into, run, stage, region)
-                    regions += new > 0
-                    cells, there = cells + new, there + old
+    for name, run in into.runs().items():
+        for group, stage in sorted(run.stages.items(), key=lambda item: item[1].order):
+            holders = [_holder(each, run, name, group) for each in (into, *sources)]
+            target, *others = [each for each in holders if each is not None]
+            if not others:
+                continue
+            for tile, flags in _tiles(run, stage, name, group, [target, *others]):
+                have, wanted = flags[0], np.logical_or.reduce(flags[1:])
+                for holder, held in zip((target, *others), (have & wanted, *flags[1:]), strict=True):
+                    for region in tile.parts(held):
+                        tile.take(holder.store, region)
+                for region in tile.parts(wanted & ~have):
+                    into.write(region, tile.block(region), listen=listen)
+                    regions += 1
                     progress(regions)
+                new = int((wanted & ~have).sum())
+                cells, there = cells + new, there + sum(int(each.sum()) for each in flags[1:]) - new
     return Merged(regions, cells, there)
 
 
-def _declare(into: Store, run: RunRecord) -> None:
-    """Grow the target by a run's axes and stages."""
-    held = into.runs().get(f"{run.name}@{run.key[:8]}")
-    definitions = list(held.attrs.get("definitions", [])) if held is not None else []
-    new = [each for each in run.attrs.get("definitions", []) if each not in definitions]
-    declaration = RunDeclaration(
-        name=run.name,
-        key=run.key,
-        tile=run.tile,
-        attrs={**run.attrs, "definitions": [*definitions, *new]},
-        label_coords={
-            name: dict(zip(run.labels, values, strict=True)) for name, values in run.label_coords.items()
-        },
-        intervention_coords={
-            name: dict(zip(run.interventions, values, strict=True))
-            for name, values in run.intervention_coords.items()
-        },
+def _tiles(
+    run: RunRecord, stage: StageRecord, name: str, group: str, holders: Sequence[_Holder]
+) -> Iterator[tuple[_Tile, list[Flags]]]:
+    """Tiles any source has cells in, with who holds which."""
+    width = run.tile[1]
+    for intervention, label in np.ndindex(run.shape[:2]):
+        for start in range(0, len(run.seeds), width):
+            seeds = slice(start, min(start + width, len(run.seeds)))
+            flags = [each.flags(intervention, label, seeds) for each in holders]
+            if any(each.any() for each in flags[1:]):
+                region = Region(name, group, intervention, label, (seeds.start, seeds.stop), (0, stage.times))
+                yield _Tile(run, stage, region), flags
+
+
+def _holder(store: Store, target: RunRecord, name: str, group: str) -> _Holder | None:
+    run = store.runs().get(name)
+    stage = run.stages.get(group) if run is not None else None
+    if run is None or stage is None:
+        return None
+    times = (
+        [_where(stage.time, t) for t in target.stages[group].time or ()] if stage.time is not None else [0]
     )
-    sweep = Sweep(run.seeds, run.labels, run.interventions)
-    into.prepare(declaration, sweep, [_stage(run, stage) for stage in _in_order(run)])
-
-
-def _in_order(run: RunRecord) -> list[StageRecord]:
-    return sorted(run.stages.values(), key=lambda stage: stage.order)
-
-
-def _stage(run: RunRecord, stage: StageRecord) -> StageDeclaration:
-    promise = promised(run, stage)
-    promise.attrs.update(stage.promise_attrs)
-    for name, variable in stage.variables.items():
-        promise[name].attrs.update(variable.attrs)
-    return StageDeclaration(stage.group, stage.key, promise, stage.capacity, stage.attrs)
-
-
-def _copy(source: Store, into: Store, run: RunRecord, stage: StageRecord, region: Region) -> tuple[int, int]:
-    """Copy what the target lacks of a region; cells written, and cells that were there."""
-    cases = region_cases(run, region)
-    times = None if stage.time is None else stage.time[slice(*region.times)]
-    where = into.positions(region.run, region.group)
-    at = (where["intervention"][cases[0].intervention], where["label"][cases[0].label])
-    seeds = [where["seed"][case.seed] for case in cases]
-    states = [0] if times is None else [where["time"][t] for t in times]
-    record = into.runs()[region.run]
-    ledger = Ledger(into.place, region.run, region.group)
-    flags = np.zeros((len(record.seeds), into.stages(region.run)[region.group].times), bool)
-    for s0, s1, t0, t1 in ledger.rows(*at).tolist():
-        flags[s0:s1, t0:t1] = True
-    wanted = np.zeros_like(flags)
-    wanted[np.ix_(seeds, states)] = True
-    lacking = wanted & ~flags
-    block = source.read(region.run, region.group, cases, times)
-    _same(
-        into,
-        region,
-        stage,
-        block,
-        [case for case, s in zip(cases, seeds, strict=True) if flags[s, states].all()],
+    return _Holder(
+        store,
+        [_where(run.interventions, value) for value in target.interventions],
+        [_where(run.labels, value) for value in target.labels],
+        _positions(run.seeds, target.seeds),
+        np.array(times, np.int64),
+        Ledger(store.place, name, group),
     )
-    for one in into.cut(region.run, region.group, lacking[None, None]):
-        target = Region(region.run, region.group, *at, one.seeds, one.times)
-        rows = [seeds.index(s) for s in range(*one.seeds)]
-        part = block.isel(case=rows)
-        if times is not None:
-            part = part.isel(time=[states.index(t) for t in range(*one.times)])
-        into.write(target, part)
-    return int(lacking.sum()), int((wanted & flags).sum())
 
 
-def _same(
-    into: Store, region: Region, stage: StageRecord, block: xr.Dataset, cases: Sequence[object]
-) -> None:
-    """Refuse a second value for a cell that is there."""
-    from flowprofile.cases import Case
+def _where(axis: Sequence[object], value: object) -> int:
+    return axis.index(value) if value in axis else -1
 
-    known = [case for case in cases if isinstance(case, Case)]
-    if not known:
-        return
-    times = None if stage.time is None else stage.time[slice(*region.times)]
-    there = into.read(region.run, region.group, known, times)
-    seeds = block["seed"].values.tolist()
-    mine = block.isel(case=[seeds.index(case.seed) for case in known])
-    for name in stage.variables:
-        if not np.array_equal(there[name].values, mine[name].values, equal_nan=True):
-            raise StoreError(
-                f"{region} is in {into.url} with other values.",
-                consequence="One cell cannot hold two results; what was merged before stays.",
-                remedy="find which of the two was changed (flowprofile verify), or leave one out",
-                evidence=f"variable {name!r}, {known[0]}",
-            )
+
+def _positions(axis: Sequence[int], wanted: Sequence[int]) -> npt.NDArray[np.int64]:
+    known = {value: at for at, value in enumerate(axis)}
+    return np.array([known.get(value, -1) for value in wanted], np.int64)
+
+
+def _same_bits(a: npt.NDArray[np.generic], b: npt.NDArray[np.generic], leading: int) -> Flags:
+    """Which cells, along the first axes, are the same bits: -0 is not 0, and a NaN is itself."""
+    bytes_of = [np.ascontiguousarray(x)[..., None].view(np.uint8) for x in (a, b)]
+    same = bytes_of[0] == bytes_of[1]
+    result: Flags = same.all(axis=tuple(range(leading, same.ndim)))
+    return result

@@ -1,15 +1,16 @@
 """The verbs of a place mean the same wherever it is."""
 
 import pickle
+import sys
 import threading
 import time
 
+import numpy as np
 import pytest
 
 from flowprofile.errors import BusyError, StoreError
 from flowprofile.store.buckets import BucketPlace
 from flowprofile.store.foreign import ForeignPlace
-from flowprofile.store.leases import Lease
 from flowprofile.store.places import LocalPlace, MemoryPlace
 from flowprofile.store.urls import place
 
@@ -41,6 +42,9 @@ def test_objects_are_whole_or_not_there(where):
     assert where.read("a/b", 2, 5) == b"cde"
     assert where.read("a/b", 4) == b"efghij"
     assert where.read("a/b", 8, 20) == b"ij"
+    assert where.read("a/b", 3, 3) == b""
+    assert where.read("a/b", 10, 12) == b""
+    assert where.read("a/c", 1, 3) is None
     assert where.size("a/b") == 10
     assert where.exists()
     where.fsync(["a/b"])
@@ -78,7 +82,60 @@ def test_a_claim_is_for_one(where):
     second.release()
 
 
-@pytest.mark.parametrize("where", ["local", "memory", "s3"], indirect=True)
+@each
+def test_what_is_there_is_not_created(where):
+    assert where.create("a/b", b"first")
+    assert not where.create("a/b", b"first")
+    assert not where.create("a/b", b"second")
+    assert where.read("a/b") == b"first"
+    assert list(where.list("a")) == ["a/b"]
+    assert list(where.list("ledger")) == []
+    where.delete("a/b")
+    assert where.create("a/b", b"third")
+
+
+@each
+def test_of_many_who_create_one_does(where):
+    won, ready = [], threading.Barrier(6)
+
+    def work(number):
+        ready.wait()
+        if where.create("ledger/mark", b"the same bytes"):
+            won.append(number)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(won) == 1
+
+
+@each
+def test_a_place_that_travelled_is_the_same_place(where):
+    where.write("a/b", b"x")
+    again = pickle.loads(pickle.dumps(where))
+    assert again == where
+    assert hash(again) == hash(where)
+    assert again.url == where.url
+    assert again.read("a/b") == b"x"
+
+
+@each
+def test_others_read_it_through_zarr(where):
+    import zarr
+
+    root = zarr.open_group({}, mode="w")
+    root.create_array("x", data=np.arange(6), chunks=(2,))
+    for key, value in root.store._store_dict.items():
+        where.write(f"profile.zarr/{key}", value.to_bytes())
+    found = zarr.open_group(where.zarr(), mode="r")
+    assert found["x"][:].tolist() == list(range(6))
+    with pytest.raises(ValueError, match="read-only"):
+        zarr.open_group(where.zarr(), mode="a").create_array("y", data=np.ones(1))
+
+
+@each
 def test_a_lock_is_for_one_at_a_time(where):
     inside, most = [], []
 
@@ -99,86 +156,27 @@ def test_a_lock_is_for_one_at_a_time(where):
     assert len(most) == 9
 
 
-@pytest.mark.parametrize("where", ["s3"], indirect=True)
-class TestLeases:
-    """What holds something where no file can be locked."""
-
-    def test_a_held_one_outlives_its_time_by_being_renewed(self, where):
-        first = where.claim("ledger/planner.lock", b"me")
-        time.sleep(1.5)
-        first.held()
-        assert b"me" in where.claim("ledger/planner.lock", b"you")
-        first.release()
-
-    def test_one_that_is_not_renewed_is_taken_over_and_its_holder_learns_it(self, where):
-        dead = Lease(where, "ledger/locks/1", b"dead", 0.6)
-        dead.acquire(wait=False)
-        dead._timer.cancel()  # it is suspended
-        second = Lease(where, "ledger/locks/1", b"second", 0.6)
-        began = time.monotonic()
-        second.acquire(wait=True)
-        assert time.monotonic() - began >= 0.6
-        assert second.epoch == dead.epoch + 1
-        with pytest.raises(BusyError, match="lost"):
-            dead.held()
-        dead.release()
-        second.held()  # the loser took nothing back
-        second.release()
-
-    def test_who_lost_a_lock_writes_nothing_more(self, where):
-        other = Lease(where, "ledger/locks/2", b"", 0.6)
-        with where.lock("ledger/locks/2"):
-            where._mine.leases[0]._timer.cancel()  # it is suspended
-            other.acquire(wait=True)
-            with pytest.raises(BusyError):
-                where.write("a", b"x")
-        other.release()
-        assert where.read("a") is None
-
-    def test_an_acknowledgement_that_was_lost_is_recognised(self, where):
-        swap = where.swap
-
-        def loses(key, data, before):
-            swap(key, data, before)
-            return swap(key, data, before)  # the client tries again, as it does after a reset connection
-
-        where.swap = loses
-        lease = Lease(where, "ledger/locks/3", b"me", 5.0)
-        assert lease.acquire(wait=False) is None
-        lease.held()
-        lease.release()
-
-    def test_nobody_takes_what_is_changing(self, where):
-        beating = where.claim("ledger/planner.lock", b"me")
-        taken = []
-
-        def wants():
-            other = Lease(where, "ledger/planner.lock", b"you", 0.6)
-            other.acquire(wait=True)
-            taken.append(other)
-
-        thread = threading.Thread(target=wants, daemon=True)
-        thread.start()
-        time.sleep(1.2)
-        assert not taken
-        beating.release()
-        thread.join(5)
-        assert taken[0].epoch == 2
-        taken[0].release()
-
-
 def test_credentials_are_refused_and_never_travel(bucket):
     for url in (
         "s3://key:secret@bucket/store",
         "s3://bucket/store?X-Amz-Signature=1",
         "sftp://me:pass@host/store",
+        "https://host/store?token=secret@",
     ):
         with pytest.raises(StoreError) as refused:
             place(url)
         assert "pass@" not in str(refused.value)
         assert "secret@" not in str(refused.value)
-    with pytest.raises(StoreError, match="aws_secret_access_key"):
-        place("s3://bucket/store", {"aws_secret_access_key": "hush"})
+    for url, name, value in (
+        ("s3://bucket/store", "aws_secret_access_key", "hush"),
+        ("s3://bucket/store", "AWS_SESSION_TOKEN", "hush"),
+        ("s3://bucket/store", "proxy_url", "http://me:hush@proxy:3128"),
+        ("s3://bucket/store", "outer", {"password": "hush"}),
+        ("sftp://host/store", "password", "hush"),
+    ):
+        with pytest.raises(StoreError, match=name) as refused:
+            place(url, {name: value})
+        assert "hush" not in str(refused.value)
     with pytest.raises(StoreError, match="no folder"):
         place("s3://bucket")
     where = place(f"s3://{bucket}/store", {"region": "us-east-1"})
@@ -188,6 +186,39 @@ def test_credentials_are_refused_and_never_travel(bucket):
     assert b"nothing" not in kept
     assert pickle.loads(kept).read("a") == b"x"
     assert "nothing" not in repr(where)
+    assert pickle.loads(kept).options == {"region": "us-east-1"}
+
+
+@pytest.mark.parametrize(("profile", "key"), [("", "AKFIRST"), ("work", "AKSECOND")])
+def test_keys_are_found_in_the_file_that_aws_keeps(bucket, server, monkeypatch, tmp_path, profile, key):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    (tmp_path / "keys").write_text(
+        "[default]\naws_access_key_id = AKFIRST\naws_secret_access_key = hush%hush\n"
+        "[work]\naws_access_key_id = AKSECOND\naws_secret_access_key = hush\naws_session_token = t\n"
+    )
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "keys"))
+    monkeypatch.setenv("AWS_PROFILE", profile)
+    where = place(f"s3://{bucket}/store")
+    where.write("a", b"x")
+    assert all(f"Credential={key}/" in signed for signed in server.signed)
+    assert server.signed
+    assert b"hush" not in pickle.dumps(where)
+
+
+def test_without_the_library_the_refusal_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    where = place("s3://bucket/store")
+    for asked in (where.exists, lambda: where.read("a"), lambda: where.write("a", b"x"), where.zarr):
+        with pytest.raises(StoreError, match=r"flowprofile\[cloud\]"):
+            asked()
+
+
+def test_a_lock_that_was_left_behind_is_named(tmp_path):
+    where = ForeignPlace((tmp_path / "foreign").as_uri(), patience=0.2)
+    assert where.create("ledger/locks/1", b"dead")
+    with pytest.raises(BusyError, match=r"remove .*ledger/locks/1"), where.lock("ledger/locks/1"):
+        pass
 
 
 def test_a_bucket_that_is_not_there_is_a_refusal(bucket):

@@ -31,7 +31,7 @@ def filled(bucket, server):
     """A sweep in a bucket."""
     url = f"s3://{bucket}/sweeps/one"
     outcome = running.run(sweep(), into=url)
-    return url, outcome, server[1]
+    return url, outcome, server.asked
 
 
 def test_a_bucket_holds_the_bytes_a_folder_holds(filled, tmp_path):
@@ -73,10 +73,9 @@ def test_a_second_run_writes_nothing_and_asks_little(filled):
 
 
 def test_storage_options_say_where(server, bucket, monkeypatch):
-    endpoint, _ = server
     monkeypatch.delenv("AWS_ENDPOINT_URL")
     monkeypatch.delenv("AWS_ALLOW_HTTP")
-    options = {"endpoint": endpoint, "allow_http": "true", "region": "us-east-1"}
+    options = {"endpoint": server.endpoint, "allow_http": "true", "region": "us-east-1"}
     running.run(sweep(seeds="0:1"), into=f"s3://{bucket}/two", storage_options=options, cluster="processes:1")
     tree = fp.open(f"s3://{bucket}/two", storage_options=options)
     assert tree["trajectory"]["x_t"].sizes["seed"] == 1

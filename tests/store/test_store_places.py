@@ -13,7 +13,9 @@ from flowprofile.store.store import Store
 from flowprofile.store.urls import place
 
 
-@pytest.mark.parametrize("text", ["s3://bucket/x", "http://host/x", "gs://b", "ftp://x", "zip::file://x"])
+@pytest.mark.parametrize(
+    "text", ["s3a://bucket/x", "github://b", "ftp://x", "zip::file://x", "S3://bucket/x"]
+)
 def test_other_schemes_are_refused_with_the_allowed_list(text) -> None:
     with pytest.raises(StoreError, match="not allowed") as refusal:
         place(text)

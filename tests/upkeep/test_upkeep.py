@@ -28,7 +28,7 @@ from flowprofile.upkeep.export import export
 from flowprofile.upkeep.merge import merge
 from flowprofile.upkeep.pins import pin, pinned, unpin
 from flowprofile.upkeep.room import room
-from flowprofile.upkeep.tidy import gc, waste
+from flowprofile.upkeep.tidy import ABANDONED, gc, waste
 from pipelines import pipeline
 
 FAST = StoreLayout(durability="none", chunk="1 KiB", shard="8 KiB", small="1 KiB")
@@ -152,6 +152,7 @@ def test_only_what_nobody_acknowledges_is_waste(filled):
         group = next(iter(store.stages(run)))
         store.place.write(f"profile.zarr/{run}/{group}/x_t/c.9.9.9.9", b"junk")
         store.place.write("ledger/tmp/left", b"over")
+        os.utime(filled / "ledger" / "tmp" / "left", ns=(0, time.time_ns() - 2 * ABANDONED))
         assert {key.rpartition("/")[2] for key in gc(store).keys} >= {"c.9.9.9.9", "left"}
         assert waste(store).keys == ()
     assert contents(filled) == before
