@@ -19,7 +19,7 @@ SETTINGS = st.builds(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(SETTINGS)
 def test_every_task_is_done_once_and_no_limit_is_exceeded(setting):
     found = simulate(setting)
