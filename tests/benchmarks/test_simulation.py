@@ -13,7 +13,7 @@ SETTINGS = st.builds(
     workers=st.integers(1, 40),
     batch=st.integers(1, 64),
     forwards_per_second=st.floats(100, 1e5),
-    handing_out=st.floats(0, 1),
+    handing_out=st.floats(0, 1, allow_subnormal=False),
     bandwidth=st.floats(1e7, 1e10),
     preempted_every=st.floats(1e4, 1e9),
 )
