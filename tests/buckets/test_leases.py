@@ -112,6 +112,7 @@ def test_an_outage_that_does_not_is_a_loss(where):
 def test_one_that_cannot_be_read_is_nobodys(where, garbage):
     where.write("ledger/planner.lock", garbage)
     lease = where.claim("ledger/planner.lock", b"me")
+    assert not isinstance(lease, bytes)
     lease.held()
     lease.release()
 

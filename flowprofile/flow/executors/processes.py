@@ -106,12 +106,10 @@ class Processes:
 def _received(worker: _Worker) -> Result | None:
     """What a worker sent; None where it is gone."""
     try:
-        if worker.line.poll():
-            result: Result = worker.line.recv()
-            return result
-    except (EOFError, OSError):
-        pass
-    return None
+        result: Result | None = worker.line.recv() if worker.line.poll() else None
+    except (EOFError, OSError):  # it died; its sentinel says so too
+        return None
+    return result
 
 
 def _serve(line: Any, order: Order, coordinator: int) -> None:
