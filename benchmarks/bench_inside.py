@@ -16,7 +16,7 @@ from flowprofile.assembly import Assembled
 from flowprofile.cases import Case
 from flowprofile.definitions import Pipeline
 from flowprofile.kernels.acting import Lane
-from flowprofile.kernels.probing import Watched
+from flowprofile.kernels.probing import TOGETHER, Watched
 from flowprofile.models import reductions
 from flowprofile.models.denoiser import Denoiser
 from flowprofile.models.numerics import settle
@@ -68,14 +68,14 @@ def _sample(denoiser: Denoiser, steps: int) -> None:
 
 
 def _hooks(side: int, *, tiny: bool) -> Row:
-    network, steps = _network(side), 1 if tiny else 3
+    network, steps = _network(side), 1 if tiny else TOGETHER
     taps = [Tap(layer, reduce=reductions.strengths) for layer in LAYERS]
 
     def looking() -> None:
         with tapping(network, taps) as seen:
             states = sample(network, CASES, schedule=SCHEDULE, grid=respaced(1000, steps), batch=8)
-            for _ in islice(states, 1, None):
-                reductions.strongest([seen[layer] for layer in LAYERS])
+            calls = [[seen[layer] for layer in LAYERS] for _ in islice(states, 1, None)]
+        reductions.strongest([torch.cat(scores) for scores in zip(*calls, strict=True)])
 
     return compare(
         f"strongest channel of 12 layers while sampling, {side} px, against bare sampling",
@@ -138,7 +138,7 @@ def _run(network: Denoiser, ready: Assembled, folder: Path, what: str, target: s
 
 def _stored(*, tiny: bool) -> list[Row]:
     """Forwards of objects at ten steps, with a stored trajectory and without."""
-    steps, keep = (20, "::100") if tiny else (1000, "::100")
+    steps, keep = (20, "::2") if tiny else (1000, "::100")
     looks: dict[str, Any] = {
         "activations": {"layers": "*.fn", "keep": keep},
         "max_channel": {"layers": "*", "keep": keep},

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from flowprofile.cases import Case as Case
     from flowprofile.cases import Sweep as Sweep
+    from flowprofile.comparing import compare as compare
     from flowprofile.conditioning.interventions import Ablation as Ablation
     from flowprofile.conditioning.interventions import Intervention as Intervention
     from flowprofile.conditioning.interventions import Patch as Patch
@@ -46,6 +47,7 @@ _HOME = {
     "Steer": "conditioning.interventions",
     "Sweep": "cases",
     "Switch": "conditioning.interventions",
+    "compare": "comparing",
     "denoiser": "models.live",
     "load": "models.zoo",
     "measure": "extension",
@@ -68,6 +70,7 @@ __all__ = [
     "Steer",
     "Sweep",
     "Switch",
+    "compare",
     "denoiser",
     "load",
     "measure",

@@ -16,6 +16,7 @@ X: Final = "x"
 LAYER: Final = "layer"
 PIXEL: Final = "pixel"
 OTHER: Final = "other_label"
+READ: Final = "read_label"
 CASE: Final = "case"
 
 CASE_AXES: Final = (INTERVENTION, LABEL, SEED)
@@ -59,6 +60,7 @@ AXES: Final = {
         Axis(LAYER, "str", "name", "module of the network, in the order of the forward pass"),
         Axis(PIXEL, "int64", "index", "chosen pixel y * width + x of the image"),
         Axis(OTHER, "int64", "number", "the label that is compared with"),
+        Axis(READ, "int64", "number", "the label that a reader may see in the image"),
         Axis(CASE, "int64", "index", "position in a batch; exists only in flight"),
     )
 }

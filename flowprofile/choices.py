@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,8 @@ from flowprofile.axes import INTERVENTION, LABEL, LAYER, PIXEL, SEED, TIME
 from flowprofile.errors import StoreError, nearest
 
 Names = str | Collection[str]
+TITLE: Final = "title"
+"""The coordinate beside interventions that says what their definitions called them."""
 
 
 @dataclass(frozen=True)
@@ -70,16 +72,28 @@ class Choice:
         return keep if high is None else keep & (known <= high)
 
     def _meant(self, value: Any, data: xr.Dataset) -> list[int]:
-        """Where what a pair or a glob means stands."""
+        """Where what a pair, a glob or a title means stands; a title is looked for where no name is meant."""
         if isinstance(value, tuple):
             pairs = zip(_known(data, "pixel_y"), _known(data, "pixel_x"), strict=True)
             return [at for at, pair in enumerate(pairs) if pair == value]
-        names = _known(data, self.axis) if isinstance(value, str) else []
-        return [at for at, name in enumerate(names) if like(name, value)]
+        if not isinstance(value, str):
+            return []
+        named = [at for at, name in enumerate(_known(data, self.axis)) if like(name, value)]
+        return named or [at for at, title in enumerate(_titles(data, self.axis)) if like(title, value)]
 
 
 def _known(data: xr.Dataset, name: str) -> list[Any]:
     return np.atleast_1d(data.coords[name].values).tolist()  # type: ignore[no-any-return]  # as NumPy says
+
+
+def _titles(data: xr.Dataset, axis: str) -> list[str]:
+    """What the definitions called the values of an axis; several may share one."""
+    return _known(data, TITLE) if axis == INTERVENTION and TITLE in data.coords else []
+
+
+def said_of(data: xr.Dataset, axis: str) -> list[Any]:
+    """Everything by which a value of an axis may be named."""
+    return list(dict.fromkeys((*_known(data, axis), *_titles(data, axis))))
 
 
 def like(name: str, glob: str) -> bool:
@@ -255,7 +269,7 @@ _SAID = {
     TIME: "a state t such as 500, a list of states, or slice(800, 600)",
     SEED: "a whole number, a list of them, or a slice",
     LABEL: "a number, bits such as '0110', names of attributes, a list of these, or a slice of numbers",
-    INTERVENTION: "a name, a glob such as 'switch*', or a list of these",
+    INTERVENTION: "a name, a glob such as 'switch*', a title of the definition, or a list of these",
     LAYER: "a name, a glob such as '*.fn', or a list of these",
     PIXEL: "(y, x), a pixel's number, or a list of these",
 }

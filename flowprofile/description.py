@@ -62,10 +62,10 @@ def _stage(store: Store, name: str, run: RunRecord, path: str, stage: StageRecor
 def _counts(store: Store, name: str, run: RunRecord, path: str, stage: StageRecord) -> tuple[int, int, int]:
     """Cells that were ever asked for, those of them that are stored, and all that are stored.
 
-    Looked at label by label: most labels of a sweep were asked for alike, and what is complete is recognised.
+    Looked at label by label: most labels of a sweep were asked for alike, what is complete is recognised, and only
+    seeds that receipts speak of are laid out cell by cell.
     """
     ledger, seeds, times = Ledger(store.place, name, path), len(run.seeds), stage.times
-    shape = (seeds, times)
     counts: dict[tuple[int, ...], int] = {}
     asked = present = stored = 0
     for intervention, label in np.ndindex(run.shape[:2]):
@@ -77,7 +77,9 @@ def _counts(store: Store, name: str, run: RunRecord, path: str, stage: StageReco
         requests = [stage.requests[number] for number in which]
         if which not in counts:
             counts[which] = (
-                _area(requests[0]) if len(requests) == 1 else int(_requested(requests, shape).sum())
+                _area(requests[0])
+                if len(requests) == 1
+                else int(_requested(requests, (0, seeds), times).sum())
             )
         count = counts[which]
         asked += count
@@ -85,8 +87,9 @@ def _counts(store: Store, name: str, run: RunRecord, path: str, stage: StageReco
         if fills(rows, seeds, times):
             present, stored = present + count, stored + seeds * times
         elif len(rows):
-            known = covered(rows, (0, seeds), times)
-            present += int((_requested(requests, shape) & known).sum())
+            stretch = int(rows[:, 0].min()), int(rows[:, 1].max())
+            known = covered(rows, stretch, times)
+            present += int((_requested(requests, stretch, times) & known).sum())
             stored += int(known.sum())
     return asked, present, stored
 
@@ -97,11 +100,11 @@ def _area(request: Request) -> int:
     return seeds * times
 
 
-def _requested(requests: Sequence[Request], shape: tuple[int, int]) -> np.ndarray:
-    """Flags (seed, time) of the cells that some requests of one label ask for."""
-    flags = np.zeros(shape, dtype=np.bool_)
+def _requested(requests: Sequence[Request], seeds: tuple[int, int], times: int) -> np.ndarray:
+    """Flags [seed time] of the cells, in a stretch of seeds, that some requests of one label ask for."""
+    flags = np.zeros((seeds[1] - seeds[0], times), dtype=np.bool_)
     for request in requests:
         for first, stop in request.seeds:
             for start, end in request.times:
-                flags[first:stop, start:end] = True
+                flags[max(0, first - seeds[0]) : max(0, stop - seeds[0]), start:end] = True
     return flags

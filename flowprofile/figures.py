@@ -37,41 +37,23 @@ LARGEST: Final = 1.6
 PAD: Final = 0.035
 """Inches between two images."""
 DASHED: Final[Mapping[str, Any]] = {"linestyle": (0, (4, 2)), "linewidth": 1.1}
+"""How a null is drawn."""
+NULL_TOLD: Final = "null: same noise, image known"
+TIME_TOLD: Final = "t   (noise → image)"
 MISSING: Final = "#eef0f3"
 STAMP: Final = "flowprofile"
 """Keyword of the text in a PNG that says what was drawn."""
 RC: Final[Any] = {
-    "font.family": "DejaVu Sans",
-    "font.size": 9,
-    "mathtext.fontset": "dejavusans",
-    "text.color": INK,
-    "axes.edgecolor": RULE,
-    "axes.labelcolor": INK,
-    "axes.labelsize": 9,
-    "axes.linewidth": 0.8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 9,
-    "axes.titlelocation": "left",
-    "axes.titlepad": 5,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "axes.axisbelow": True,
-    "grid.color": "#eceef2",
-    "grid.linewidth": 0.8,
-    "xtick.color": RULE,
-    "ytick.color": RULE,
-    "xtick.labelcolor": FAINT,
-    "ytick.labelcolor": FAINT,
-    "xtick.labelsize": 8,
-    "ytick.labelsize": 8,
-    "figure.facecolor": "white",
-    "savefig.facecolor": "white",
-    "savefig.dpi": 200,
-    "image.interpolation": "nearest",
-    "legend.frameon": False,
-    "legend.fontsize": 8,
-}
+    "font.family": "DejaVu Sans", "font.size": 9, "mathtext.fontset": "dejavusans", "text.color": INK,
+    "axes.edgecolor": RULE, "axes.labelcolor": INK, "axes.labelsize": 9, "axes.linewidth": 0.8,
+    "axes.spines.top": False, "axes.spines.right": False,
+    "axes.titlesize": 9, "axes.titlelocation": "left", "axes.titlepad": 5,
+    "axes.grid": True, "axes.grid.axis": "y", "axes.axisbelow": True, "grid.color": "#eceef2", "grid.linewidth": 0.8,
+    "xtick.color": RULE, "xtick.labelcolor": FAINT, "xtick.labelsize": 8,
+    "ytick.color": RULE, "ytick.labelcolor": FAINT, "ytick.labelsize": 8,
+    "figure.facecolor": "white", "savefig.facecolor": "white", "savefig.dpi": 200,
+    "image.interpolation": "nearest", "legend.frameon": False, "legend.fontsize": 8,
+}  # fmt: skip
 """The one style of every figure."""
 
 
@@ -82,6 +64,7 @@ def strip(
     labels: Sequence[int] | None = None,
     times: Sequence[int] | None = None,
     node: str = "trajectory",
+    intervention: str = CLEAN,
 ) -> "Figure":
     """Samples on their way from noise to image: a row per label and seed, a column per state.
 
@@ -95,8 +78,11 @@ def strip(
         Which states; by default eleven that are spread evenly over the stored ones.
     node
         The trajectory's name, where a profile holds several.
+    intervention
+        What was done to the model, by its value on the intervention axis; by default nothing.
     """
-    states = clean_of(node_of(tree, node)["x_t"])
+    whole = node_of(tree, node)["x_t"]
+    states = done_of(whole, intervention)
     stored = [int(t) for t in states[TIME].values]
     wanted = chosen_of(states, TIME, spread(stored) if times is None else sorted(times, reverse=True))
     labels = chosen_of(states, LABEL, labels, most=8)
@@ -108,6 +94,7 @@ def strip(
     with style():
         figure, page = sheet(left + side * len(wanted), above + len(labels) * (len(seeds) * side + gap) - gap)
         time_axis(page, wanted, left, side)
+        page.text(0.03, 0.04, runs_told(whole, intervention), va="top", color=FAINT, size=7)
         for (row, label), (line, seed) in product(enumerate(labels), enumerate(seeds)):
             top = above + row * (len(seeds) * side + gap) + line * side
             page.text(
@@ -144,7 +131,7 @@ def trajectories(tree: xr.DataTree, measure: str, *, labels: Sequence[int] | Non
                 panel.axhline(0, color=FAINT, linewidth=0.8)
                 _curve(panel, one["excess"], colour)
             _curve(upper, one["value"], colour)
-        _name_axes(panels, curves)
+        _name_axes(panels, curves, measure)
         _head(page, measure, curves, INK if len(chosen) > 1 else colour_of(0))
     return figure
 
@@ -244,6 +231,7 @@ def _measure(tree: xr.DataTree, measure: str, labels: Sequence[int] | None) -> x
         )
     curves = node_of(tree, f"measures/{measure}")
     curves = curves[[name for name in ("value", "null") if name in curves]]
+    told = runs_told(curves, CLEAN)
     curves = curves.map(clean_of).sel({LABEL: chosen_of(curves, LABEL, labels, most=16)})
     curves = curves.load().dropna(TIME, how="all")
     if not curves.sizes[TIME]:
@@ -252,12 +240,31 @@ def _measure(tree: xr.DataTree, measure: str, labels: Sequence[int] | None) -> x
             consequence="There is no curve to draw.",
             remedy="run the pipeline again: it computes what is missing",
         )
-    return curves
+    return curves.assign_attrs(runs=told)
 
 
 def clean_of(array: xr.DataArray) -> xr.DataArray:
     """The run in which nothing was done to the model."""
-    return array.sel({INTERVENTION: CLEAN}, drop=True) if INTERVENTION in array.dims else array
+    return done_of(array, CLEAN)
+
+
+def done_of(array: xr.DataArray, intervention: str) -> xr.DataArray:
+    """The runs of one intervention; one that is not held is refused."""
+    held = [str(name) for name in array[INTERVENTION].values] if INTERVENTION in array.dims else [CLEAN]
+    if intervention not in held:
+        raise DefinitionError(
+            f"intervention {intervention!r} is not in the profile.",
+            consequence="There is no picture of it.",
+            remedy=nearest(intervention, held),
+        )
+    return array.sel({INTERVENTION: intervention}, drop=True) if INTERVENTION in array.dims else array
+
+
+def runs_told(array: xr.DataArray | xr.Dataset, intervention: str) -> str:
+    """Which runs of several are shown; nothing where there are no others."""
+    if array.sizes.get(INTERVENTION, 1) == 1:
+        return ""
+    return "clean runs only" if intervention == CLEAN else intervention
 
 
 def chosen_of(
@@ -316,16 +323,19 @@ def picture(page: "Axes", left: float, top: float, side: float, image: np.ndarra
         panel.imshow(shown, cmap="gray", vmin=0, vmax=1, aspect="auto")
 
 
-def time_axis(page: "Axes", times: Sequence[int], left: float, side: float) -> None:
+def time_axis(page: "Axes", times: Sequence[int], left: float, side: float, *, top: float = 0.0) -> None:
+    """Name the columns, from noise to image, in the .44 inches below `top`."""
     right = left + side * len(times) - PAD / 2
     for column, t in enumerate(times):
         text = f"t = {t}" if column == 0 else str(t)
-        page.text(left + (column + 0.5) * side, 0.39, text, ha="center", va="bottom", color=FAINT, size=8)
-    page.text(left + PAD / 2, 0.04, "noise", va="top", weight="bold")
-    page.text(right, 0.04, "image", ha="right", va="top", weight="bold")
+        page.text(
+            left + (column + 0.5) * side, top + 0.39, text, ha="center", va="bottom", color=FAINT, size=8
+        )
+    page.text(left + PAD / 2, top + 0.04, "noise", va="top", weight="bold")
+    page.text(right, top + 0.04, "image", ha="right", va="top", weight="bold")
     if len(times) > 2:
         arrow = {"arrowstyle": "->", "color": RULE, "linewidth": 1}
-        page.annotate("", (right - 0.52, 0.12), (left + 0.52, 0.12), arrowprops=arrow)
+        page.annotate("", (right - 0.52, top + 0.12), (left + 0.52, top + 0.12), arrowprops=arrow)
 
 
 def _panels(count: int, parts: int) -> tuple["Figure", "Axes", list[list["Axes"]]]:
@@ -364,7 +374,7 @@ def _curve(axes: "Axes", values: xr.DataArray, colour: str, **line: Any) -> None
     axes.plot(times, values.mean(SEED).values, color=colour, **{"linewidth": 1.4, **line})
 
 
-def _name_axes(panels: list[list["Axes"]], curves: xr.Dataset) -> None:
+def _name_axes(panels: list[list["Axes"]], curves: xr.Dataset, measure: str) -> None:
     """Time from noise to image below, what is drawn to the left."""
     from matplotlib.ticker import MaxNLocator
 
@@ -373,7 +383,7 @@ def _name_axes(panels: list[list["Axes"]], curves: xr.Dataset) -> None:
     first = int((time + curves["generative_step"]).max()) if "generative_step" in curves else int(time.max())
     spaced = MaxNLocator(5 if len(panels) < 3 else 2).tick_values(0, first)
     ticks = [t for t in spaced if 0 <= t <= first]
-    unit = curves["value"].attrs.get("units", "1")
+    names = axis_name(measure, curves["value"]), axis_name("excess", curves["value"])
     for column in panels:
         for panel in column:
             panel.set_xlim(first, 0)
@@ -383,10 +393,17 @@ def _name_axes(panels: list[list["Axes"]], curves: xr.Dataset) -> None:
                 side = "left" if t == first else "right" if t == 0 else "center"
                 tick.label1.set(horizontalalignment=side)
         if column[-1].xaxis.get_tick_params()["labelbottom"]:
-            column[-1].set_xlabel("t   (noise → image)")
-        for panel, name in zip(column, ("value", "excess"), strict=False):
+            column[-1].set_xlabel(TIME_TOLD)
+        for panel, name in zip(column, names, strict=False):
             if panel.yaxis.get_tick_params()["labelleft"]:
-                panel.set_ylabel(name if unit == "1" else f"{name} ({unit})")
+                panel.set_ylabel(name)
+
+
+def axis_name(name: str, values: xr.DataArray) -> str:
+    """What stands beside an axis: a quantity's name, without what tells its versions apart, and its unit."""
+    unit = values.attrs.get("units", "1")
+    plain = name.partition("[")[0]
+    return plain if unit == "1" else f"{plain} ({unit})"
 
 
 def _head(page: "Axes", measure: str, curves: xr.Dataset, colour: str) -> None:
@@ -394,9 +411,8 @@ def _head(page: "Axes", measure: str, curves: xr.Dataset, colour: str) -> None:
     from matplotlib.lines import Line2D
 
     name = page.text(0.1, 0.2, measure, va="center", size=11, weight="bold")
-    formula = _formula(str(curves["value"].attrs.get("long_name", "")))
     page.annotate(
-        formula,
+        formula(str(curves["value"].attrs.get("long_name", ""))),
         (1, 0.5),
         (10, 0),
         xycoords=name,
@@ -408,18 +424,19 @@ def _head(page: "Axes", measure: str, curves: xr.Dataset, colour: str) -> None:
     seeds = curves.sizes[SEED]
     band = f", band {100 * BAND[0]:.0f} to {100 * BAND[1]:.0f} %" if seeds > 1 else ""
     lines = [Line2D([], [], color=colour)]
-    texts = [f"mean of {seeds} seeds{band}" if seeds > 1 else "one seed"]
+    runs = f"{curves.attrs['runs']}: " if curves.attrs["runs"] else ""
+    texts = [runs + (f"mean of {seeds} seeds{band}" if seeds > 1 else "one seed")]
     if "null" in curves:
         lines.append(Line2D([], [], color=FAINT, **DASHED))
-        texts.append("null: same noise, image known")
+        texts.append(NULL_TOLD)
     corner = {"bbox_to_anchor": (WIDTH - 0.06, 0.2), "bbox_transform": page.transData}
     page.legend(lines, texts, loc="center right", ncols=2, borderaxespad=0, **corner)
 
 
-def _formula(text: str) -> str:
+def formula(text: str) -> str:
     """Subscripts set as such.
 
-    >>> _formula("SSIM(x_t, x_{t+1})")
+    >>> formula("SSIM(x_t, x_{t+1})")
     'SSIM($x_{t}$, $x_{t+1}$)'
     """
     return re.sub(r"\b([A-Za-z])_(?:\{([^}$]*)\}|(\w+))", lambda m: f"${m[1]}_{{{m[2] or m[3]}}}$", text)

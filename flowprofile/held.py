@@ -24,6 +24,7 @@ from flowprofile.flow.plan import scoped
 from flowprofile.flow.shelf import Cut
 from flowprofile.flow.tiles import Order, Tile
 from flowprofile.store.declarations import RunDeclaration, StageDeclaration
+from flowprofile.store.joined import MASKS
 from flowprofile.store.ledger import Ledger, Rows, covered, fills
 from flowprofile.store.record import RunRecord, StageRecord
 from flowprofile.store.regions import Region, cut, region_of
@@ -182,6 +183,10 @@ class Held:
                 found.setdefault(str(join["of"]), []).append(tuple(stage.coords[join["axis"]].values))
         return found
 
+    def shows(self, ready: Assembled) -> bool:
+        """Whether the plain names show the masks that a pipeline asks for."""
+        return bool(_masks(ready, self.record).get(MASKS, {}) == self.record.attrs.get(MASKS, {}))
+
     def _begun(self, path: str) -> bool:
         """Whether any cell of a stage exists."""
         interventions, labels, _ = self.record.shape
@@ -239,6 +244,7 @@ def run_declaration(ready: Assembled, store: Store, tile: Tile) -> RunDeclaratio
             },
             "numerics": ready.numerics.table(),
             "definitions": known if definition in known else [*known, definition],
+            **_masks(ready, held),
         },
         label_coords={
             attribute: {label: attribute in space.names(label) for label in range(space.count)}
@@ -246,6 +252,14 @@ def run_declaration(ready: Assembled, store: Store, tile: Tile) -> RunDeclaratio
         },
         intervention_coords=_intervention_coords(ready, held),
     )
+
+
+def _masks(ready: Assembled, held: RunRecord | None) -> dict[str, Any]:
+    """The pixels that were asked for last of everything that grows by pixels, by its group and recipe."""
+    masks = {group: dict(known) for group, known in (held.attrs.get(MASKS, {}) if held else {}).items()}
+    for split in ready.context.splits.values():
+        masks.setdefault(split.group, {})[split.of] = list(split.wanted)
+    return {MASKS: masks} if masks else {}
 
 
 def _intervention_coords(ready: Assembled, held: RunRecord | None) -> dict[str, dict[str, Any]]:

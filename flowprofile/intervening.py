@@ -19,6 +19,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
+from flowprofile.cases import Sweep
 from flowprofile.conditioning import fitting
 from flowprofile.conditioning.fitting import Frame, fitted
 from flowprofile.conditioning.interventions import (
@@ -199,20 +200,18 @@ def _ablations(table: Ablate, layer: str, at: At) -> list[Ablation]:
     mode: Literal["zero", "mean", "scale"] = "scale" if isinstance(table.value, Scaled) else table.value
     with at.key("mask") as place:
         mask = None if table.mask is None else at.model.mask(table.mask, place.place)
-    span = _span(table.time, at)
+    span, (name, digest) = _span(table.time, at), _named(mask)
+    with at.key("value"):
+        one = Ablation(
+            layer, (0,), mode, 1.0 if scale is None else scale, span, mask=name, mask_digest=digest
+        )
     with at.key("channel") as place:
-        return [
-            Ablation(
-                layer,
-                channels,
-                mode,
-                1.0 if scale is None else scale,
-                span,
-                mask=None if mask is None else mask.name,
-                mask_digest="" if mask is None else mask.digest,
-            )
-            for channels in _channels(table.channel, layer, place)
-        ]
+        return [replace(one, channels=channels) for channels in _channels(table.channel, layer, place)]
+
+
+def _named(mask: Mask | None) -> tuple[str | None, str]:
+    """A mask's name and the digest of its content."""
+    return (None, "") if mask is None else (mask.name, mask.digest)
 
 
 def _channels(
@@ -224,7 +223,7 @@ def _channels(
     found: tuple[int, ...] | OwnChannel
     if isinstance(value, FromMax):
         mask = None if value.mask is None else at.model.mask(value.mask, at.place)
-        name, digest = (None, "") if mask is None else (mask.name, mask.digest)
+        name, digest = _named(mask)
         found = OwnChannel(value.time, name, value.statistic, digest)
     else:
         found = tuple(value) if isinstance(value, list) else (value,)
@@ -279,8 +278,10 @@ def _patch(table: PatchFrom, at: At) -> Patch:
 
 def _steer(table: SteerBy, layer: str, at: At) -> Steer:
     span = _span(table.time, at)
+    with at.key("scale"):
+        part = Steer(layer, (1.0,), table.scale, span)
     with at.key("vector"):
-        part = Steer(layer, _vector(table.vector, at), table.scale, span)
+        part = replace(part, vector=_vector(table.vector, at))
         fitting.vector_fits(layer, part.vector, at.model.frame)
     return part
 
@@ -359,14 +360,71 @@ def _asked(table: Table, at: At) -> tuple[int, ...] | None:
 
 
 def _restricted(one: Intervention, at: At, asked: tuple[int, ...] | None) -> tuple[int, ...] | None:
-    """The labels that each of an intervention's parts changes something for; None for all of the sweep."""
+    """The labels that an intervention changes something for, with one of its parts at least; None for all of them."""
     labels = at.model.labels if asked is None else asked
-    kept = tuple(label for label in labels if not one.idle_for(label))
+    kept = tuple(label for label in labels if _acts_on(one, label))
     if not kept or (asked is not None and kept != asked):
-        idle = next((label for label in labels if label not in kept), None)
-        raise DefinitionError(
-            f"A switch to the same label changes nothing: {one.name!r} for label {idle}.",
-            consequence="It would be the clean run under another name.",
-            remedy="name another label, or other labels to begin with",
-        )
+        raise _changes_nothing(one, next((label for label in labels if label not in kept), None))
     return None if kept == at.model.labels else kept
+
+
+def _acts_on(one: Intervention, label: int) -> bool:
+    """Whether some part acts. A part that is idle by itself stays: beside another, a patch from the own run is none."""
+    return len(one.idle_for(label)) < len(one.parts)
+
+
+def _changes_nothing(one: Intervention, label: int | None) -> DefinitionError:
+    kinds = {type(part) for part in one.parts}
+    facts = {
+        frozenset({Switch}): ("A switch to the same label changes", "name another label"),
+        frozenset({Patch}): ("A patch from the own run changes", "name a donor with another label or seed"),
+    }
+    fact, remedy = facts.get(frozenset(kinds), ("Its parts change", "name another label and another donor"))
+    return DefinitionError(
+        f"{fact} nothing: {one.name!r} for label {label}.",
+        consequence="It would be the clean run under another name.",
+        remedy=f"{remedy}, or other labels to begin with",
+    )
+
+
+def notes(sweep: Sweep, done: Mapping[str, Intervention]) -> dict[str, str]:
+    """What a person should know of interventions before they are run, by ``interventions.TITLE``.
+
+    Cells are not requested where nothing would act; and a factor of 1 is sampled, though it changes nothing.
+
+    Parameters
+    ----------
+    sweep
+        The sweep in which the interventions are restricted.
+    done
+        Intervention by name.
+    """
+    by_title: dict[str, list[tuple[str, Intervention]]] = {}
+    for name, one in done.items():
+        by_title.setdefault(f"interventions.{one.title or name}", []).append((name, one))
+    found = {}
+    for title, members in by_title.items():
+        idle = {
+            label
+            for name, one in members
+            for label in set(sweep.labels) - set(sweep.labels_of(name))
+            if not _acts_on(one, label)
+        }
+        if idle:
+            found[title] = (
+                f"{title} is not run for {_labels_said(idle)}: it leads there or takes from there, and would be the"
+                " clean run under another name. Its cells are 'not requested'."
+            )
+        elif any(all(_multiplies_by_one(part) for part in one.parts) for _, one in members):
+            found[title] = (
+                f"{title} multiplies by 1: its runs are the clean ones, sampled again under its name."
+            )
+    return found
+
+
+def _multiplies_by_one(part: Part) -> bool:
+    return isinstance(part, Ablation) and part.mode == "scale" and part.factor == 1.0
+
+
+def _labels_said(labels: set[int]) -> str:
+    return f"label{'s' * (len(labels) > 1)} {', '.join(map(str, sorted(labels)))}"

@@ -8,7 +8,7 @@ engine can tell it from one of ours.
 import importlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Final
@@ -141,12 +141,15 @@ class Kind:
     elsewhere: bool = False
     """Whether the table may name other stages for it to read, as many as it reads by default."""
     summary: str = ""
+    trusted: Callable[[Request], Sequence[Stage]] | None = field(default=None, compare=False)
+    """How it is built where code is allowed, for a kind whose parameters may name code; otherwise `build` refuses it."""
 
 
 def lookup(use: str, ours: Mapping[str, Kind], *, place: str, allow_code: bool) -> Kind:
     """The kind behind ``use``: ours, an installed package's, or ``module:name`` where code is allowed."""
     if use in ours:
-        return ours[use]
+        kind = ours[use]
+        return replace(kind, build=kind.trusted) if allow_code and kind.trusted is not None else kind
     registered = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
     if use in registered:
         return _kind(use, registered[use].load(), place)
@@ -157,15 +160,21 @@ def lookup(use: str, ours: Mapping[str, Kind], *, place: str, allow_code: bool) 
             remedy=f'{nearest(use, [*ours, *registered])} or "module:name" for one of your own',
         )
     if not allow_code:
-        raise DefinitionError(
-            f"{use!r} is code of your own ({place}), and code was not allowed.",
-            consequence="A definition from a stranger could run anything on this machine.",
-            remedy="if you trust it, run the same command with --allow-code (in Python: allow_code=True)",
-        )
-    return _imported(use, place)
+        raise not_allowed(use, place)
+    return _kind(use, imported(use, place), place)
 
 
-def _imported(use: str, place: str) -> Kind:
+def not_allowed(use: str, place: str) -> DefinitionError:
+    """The refusal of a name of code where no code is allowed."""
+    return DefinitionError(
+        f"{use!r} is code of your own ({place}), and code was not allowed.",
+        consequence="A definition from a stranger could run anything on this machine.",
+        remedy="if you trust it, run the same command with --allow-code (in Python: allow_code=True)",
+    )
+
+
+def imported(use: str, place: str) -> object:
+    """What ``module:name`` names; only ever called where code is allowed."""
     module, _, attribute = use.partition(":")
     if not all(part.isidentifier() for part in (*module.split("."), attribute)):
         raise DefinitionError(
@@ -174,7 +183,7 @@ def _imported(use: str, place: str) -> Kind:
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
-        found = getattr(importlib.import_module(module), attribute)
+        return getattr(importlib.import_module(module), attribute)
     except Exception as error:
         raise DefinitionError(
             f"{use!r} cannot be imported ({place}).",
@@ -182,7 +191,6 @@ def _imported(use: str, place: str) -> Kind:
             remedy="the module must be importable from the working folder or installed, and the name defined in it",
             evidence=f"{type(error).__name__}: {error}",
         ) from error
-    return _kind(use, found, place)
 
 
 def _kind(use: str, found: object, place: str) -> Kind:

@@ -10,18 +10,27 @@ it; `tree.profile` (`selecting`) adds selection along all axes at once, and what
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
+from math import nan
+from typing import Final
 from uuid import uuid4
 
 import xarray as xr
 
+from flowprofile.cases import CLEAN
 from flowprofile.errors import StoreError
 from flowprofile.selecting import ProfileAccessor
+from flowprofile.store.joined import MASKS, narrowed
 from flowprofile.store.lazy import Missing
+from flowprofile.store.record import Record, RunRecord
 from flowprofile.store.snapshot import check_coordinates, check_format, snapshot
 from flowprofile.store.tree import Opener
 from flowprofile.store.urls import Where, place
 
 __all__ = ["ProfileAccessor", "open"]
+
+SCALING: Final = ("scale", "steer")
+"""Kinds of interventions that have a factor."""
 
 
 def open(
@@ -50,7 +59,9 @@ def open(
     -------
     xarray.DataTree
         Time descending, seeds and labels ascending. Each node has ``status``: 0 not requested, 1 missing,
-        2 present. Arrays above 64 MB are dask-backed in blocks of whole shards.
+        2 present. Arrays above 64 MB are dask-backed in blocks of whole shards. Where a store holds the rows of more
+        pixels than the mask that was asked for last has, the plain name shows that mask's, and ``NAME[pixel=all]``
+        all of them.
 
     Raises
     ------
@@ -72,4 +83,50 @@ def open(
         check_coordinates(where, seen)
     # Dask takes equal names for equal values, and a store that grows has other values at the next opening.
     version = f"{seen.root}-{uuid4().hex[:8]}"
-    return Opener(where, seen.record, version=version, missing=missing).tree(run)
+    return _as_asked(Opener(where, _spoken(seen.record), version=version, missing=missing).tree(run))
+
+
+def _as_asked(tree: xr.DataTree) -> xr.DataTree:
+    """The tree with the rows of the mask that was asked for last under the plain names."""
+    for run in (tree, *tree.children.values()):
+        for group, asked in run.attrs.get(MASKS, {}).items():
+            folder, _, name = group.partition("/")
+            parent = run.children.get(folder)
+            if parent is not None and name in parent.children:
+                _narrow(parent, name, asked)
+    return tree
+
+
+def _narrow(parent: xr.DataTree, name: str, asked: Mapping[str, list[int]]) -> None:
+    whole = parent.children[name].to_dataset(inherit=False)
+    part = narrowed(whole, asked)
+    if part is whole:
+        return
+    if not any(other.startswith(f"{name}[") for other in parent.children):
+        parent[f"{name}[pixel=all]"] = xr.DataTree(whole)
+    parent.children[name].dataset = part
+
+
+def _spoken(record: Record) -> Record:
+    """The record with coordinates of interventions that can be computed with: on disk -1 stands for several things."""
+    return replace(record, runs={folder: _told(run) for folder, run in record.runs.items()})
+
+
+def _told(run: RunRecord) -> RunRecord:
+    """No factor is NaN, and an intervention in force from the beginning has the first step's state as ``t_first``."""
+    coords, model = run.intervention_coords, run.attrs.get("model")
+    if "kind" not in coords:
+        return run
+    told, steps = dict(coords), model.get("steps") if isinstance(model, Mapping) else None
+    if "factor" in coords:
+        rows = zip(coords["kind"], coords["factor"], run.interventions, strict=True)
+        told["factor"] = tuple(f if _has_factor(kind, f, name) else nan for kind, f, name in rows)
+    if "t_first" in coords and steps:
+        spans = zip(coords["kind"], coords["t_first"], strict=True)
+        told["t_first"] = tuple(steps - 1 if t == -1 and kind != CLEAN else t for kind, t in spans)
+    return replace(run, intervention_coords=told)
+
+
+def _has_factor(kind: str, factor: float, name: str) -> bool:
+    """Whether a factor was given; of several parts -1 is one only where a name says so."""
+    return kind in SCALING or factor != -1.0 or "scale(-1)" in name or "+-1*" in name

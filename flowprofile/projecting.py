@@ -19,6 +19,7 @@ from flowprofile.flow.graph import Graph
 from flowprofile.flow.plan import Nothing, Plan, cell_bytes
 from flowprofile.flow.plan import plan as planned
 from flowprofile.held import holdings
+from flowprofile.intervening import notes
 from flowprofile.store.layout import StoreLayout, size
 from flowprofile.store.layout import layout as named_layout
 from flowprofile.store.urls import Where
@@ -103,7 +104,10 @@ def project(
         weights=ready.weight_bytes,
         regions=_region_bytes(ready.graph, chosen),
     )
-    warnings = held.changed_sources(ready.graph) if held is not None else {}
+    warnings = {
+        **notes(ready.sweep, ready.context.interventions),
+        **(held.changed_sources(ready.graph) if held is not None else {}),
+    }
     known = rates.remembered(rate_key(ready))
     seconds = {
         name: value for name in ready.graph.stages if (value := _seconds(name, found, known)) is not None
@@ -132,7 +136,7 @@ def _seconds(name: str, found: Plan, known: rates.Rates) -> float | None:
             ) * stage.chain.forwards_per_step or steps
     if units == 0:
         return 0.0
-    return known[stage.kind] * units if stage.kind in known else None
+    return rates.seconds(stage, units, known)
 
 
 def _region_bytes(graph: Graph, layout: StoreLayout) -> list[int]:

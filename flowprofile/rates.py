@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from flowprofile.flow.events import Advanced, Asked, Computed, Event
+from flowprofile.flow.stage import Stage
 
 Rates = Mapping[str, float]
-"""Seconds per network evaluation or closed-form step for a chain, per cell for any other stage; by stage kind."""
+"""Seconds per network evaluation or closed-form step for a chain, per cell for any other stage; by stage kind. Where
+cells of one kind differ in how often they go through the network, per passage, under ``KIND/pass``."""
 
 
 @dataclass
@@ -43,6 +45,34 @@ class Watch:
     def rates(self) -> dict[str, float]:
         """Seconds per unit, of the stages that did anything."""
         return {stage: self.seconds[stage] / count for stage, count in self.units.items() if count}
+
+
+def passes(stage: Stage) -> int:
+    """How often a cell goes through the network: forwards once, and backwards for each pixel or probe of its own.
+
+    One backward pass that all cells of a kind have is part of the kind's rate.
+    """
+    pixels, probes = stage.params.get("pixels"), stage.params.get("probes")
+    if not stage.asks:
+        return 1
+    if isinstance(pixels, list):
+        return 1 + len(pixels)
+    return 1 + probes if isinstance(probes, int) else 1
+
+
+def told(stages: Mapping[str, Stage], measured: Rates) -> dict[str, float]:
+    """What is remembered of the seconds per unit that stages took, by name."""
+    return {_unit(stages[name]): rate / passes(stages[name]) for name, rate in measured.items()}
+
+
+def seconds(stage: Stage, units: int, known: Rates) -> float | None:
+    """Seconds that so many units of a stage take; None if nothing of its kind was timed here."""
+    rate = known.get(_unit(stage))
+    return None if rate is None else rate * units * passes(stage)
+
+
+def _unit(stage: Stage) -> str:
+    return stage.kind if passes(stage) == 1 else f"{stage.kind}/pass"
 
 
 def remembered(identity: str) -> Rates:

@@ -21,6 +21,7 @@ from flowprofile.flow.budget import check
 from flowprofile.flow.events import Advanced, Asked, Committed, Event, Listen, silence
 from flowprofile.flow.executors.orders import Executor
 from flowprofile.flow.plan import Plan
+from flowprofile.held import holdings
 from flowprofile.projecting import Projection, Source, assembled, part_of, plan, project, rate_key
 from flowprofile.stages import KINDS
 from flowprofile.steering import clean_part, resolve
@@ -228,7 +229,7 @@ def _compute(ready: Assembled, how: _How) -> Outcome:
     ready = projection.assembled
     _same_weights(ready, how.into, accept=how.accept)
     _unmixed(projection.plan, projection.warnings)
-    if not projection.plan.tasks:
+    if not projection.plan.tasks and (how.part is not None or _shown(ready, how.into)):
         return Outcome(ready.run, 0, 0, 0, 0, perf_counter() - began, projection.warnings)
     here = how.executor if how.executor is not None and how.executor.here else None
     check(
@@ -256,12 +257,17 @@ def _compute(ready: Assembled, how: _How) -> Outcome:
             allow_code=how.allow_code,
             check=lambda found, held: _unmixed(found, held.changed_sources(ready.graph)),
         )
-    kinds = {name: stage.kind for name, stage in ready.graph.stages.items()}
-    rates.remember(rate_key(ready), {kinds[name]: rate for name, rate in count.watch.rates().items()})
+    rates.remember(rate_key(ready), rates.told(ready.graph.stages, count.watch.rates()))
     seconds = perf_counter() - began
     return Outcome(
         ready.run, count.forwards, count.padding, count.regions, count.bytes, seconds, projection.warnings
     )
+
+
+def _shown(ready: Assembled, into: Where) -> bool:
+    """Whether the store shows what is asked for under its plain names; another mask of pixels it holds is told to it."""
+    held = holdings(into, ready.run, silence) if ready.context.splits else None
+    return held is None or held.shows(ready)
 
 
 def prepare(
@@ -369,7 +375,7 @@ def ensure(
 def _unmixed(found: Plan, changed: Mapping[str, str]) -> None:
     """A stage whose source changed under an unchanged version may be read, but not added to."""
     for name, warning in changed.items():
-        if found.shares[name].cells:
+        if name in found.shares and found.shares[name].cells:
             raise DefinitionError(
                 f"{warning} Some of the cells asked for are still missing.",
                 consequence="Results of the old and the new code would stand in one array.",

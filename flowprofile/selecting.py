@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 from flowprofile.axes import INTERVENTION, LABEL, LAYER, PIXEL, SEED, STORED_AXES, TIME
-from flowprofile.choices import Choice, Labels, Names, choose, like, texts
+from flowprofile.choices import Choice, Labels, Names, choose, like, said_of, texts
 from flowprofile.errors import StoreError, nearest
 from flowprofile.store.lazy import STATUS, unchunked
 
@@ -56,14 +56,17 @@ class ProfileAccessor:
             As seeds; or a bit string (``"0110"``), or the names of the attributes that are set (``["male",
             "smile"]`` is one label, ``[["male"], "0110", 7]`` are three).
         intervention
-            A name, a glob (``"switch*"``), or several of these.
+            A name, a glob (``"switch*"``), a title as the definition has it (all that it stands for), or several of
+            these.
         layer
-            The same, for nodes with a ``layer`` axis.
+            A name, a glob, or several of these: along the ``layer`` axis of the nodes that have one, and among those
+            that hold one layer each (``activations/mid_attn.fn``).
         pixel
             ``(y, x)``, a pixel's number, or several of these, for nodes with a ``pixel`` axis.
         objects
             Globs over node names. Where all nodes found are one object at layers of one shape
-            (``"activations/mid*.fn"``), the result is one dataset with a ``layer`` axis in order of execution.
+            (``"activations/mid*.fn"``), the result is one dataset with a ``layer`` axis, in order of execution unless
+            `layer` gives another.
         measures
             Names of measures; the result is then one dataset with a ``measure`` axis.
 
@@ -104,7 +107,8 @@ class ProfileAccessor:
             return nodes[str(objects)]
         layers = None if objects is None else _layers(nodes)
         if layers is not None:
-            return _stacked({path: nodes[path] for path in layers}, LAYER, list(layers.values()))
+            side_by_side = _stacked({path: nodes[path] for path in layers}, LAYER, list(layers.values()))
+            return _along(side_by_side, [choice for choice in choices if choice.axis == LAYER])
         root = _selected("/", self._tree.to_dataset(), [c for c in choices if c.axis not in PARTIAL])
         assert root is not None
         bare = {
@@ -204,6 +208,9 @@ def _selected(path: str, data: xr.Dataset, choices: Sequence[Choice]) -> xr.Data
     for choice in choices:
         axis = choice.axis
         if axis not in data.dims:
+            alone = _alone(data, axis)
+            if alone is not None and not choice.positions(alone)[0]:
+                return None
             _already(path, data, choice)
             continue
         places, strange = choice.positions(data)
@@ -211,12 +218,27 @@ def _selected(path: str, data: xr.Dataset, choices: Sequence[Choice]) -> xr.Data
             if not places:
                 return None
         elif strange:
-            known = data.coords[axis].values.tolist()
-            raise StoreError(f"{path!r} has no {axis} {strange[0]!r}.", remedy=nearest(strange[0], known))
+            raise StoreError(
+                f"{path!r} has no {axis} {strange[0]!r}.", remedy=nearest(strange[0], said_of(data, axis))
+            )
         elif not places:
             raise StoreError(f"{path!r} has nothing at {choice}.", remedy=f"it has {_range(data, axis)}")
         key[axis] = choice.key(places, data)
     return data.isel(key)
+
+
+def _alone(data: xr.Dataset, axis: str) -> xr.Dataset | None:
+    """The one value along an axis that a node without the axis stands for: a group per layer has its layer as attr."""
+    value = data.attrs.get(axis) if axis == LAYER and axis not in data.coords else None
+    return xr.Dataset(coords={axis: [value]}) if isinstance(value, str) else None
+
+
+def _along(data: xr.Dataset, choices: Sequence[Choice]) -> xr.Dataset:
+    """Nodes that were put side by side, in the order in which they were asked for; a single value drops the axis."""
+    for choice in choices:
+        places, _ = choice.positions(data)
+        data = data.isel({choice.axis: choice.key(places, data)})
+    return data
 
 
 def _already(path: str, data: xr.Dataset, choice: Choice) -> None:
@@ -240,8 +262,12 @@ def _range(data: xr.Dataset, axis: str) -> str:
 def _found_somewhere(choices: Sequence[Choice], nodes: Mapping[str, xr.Dataset]) -> None:
     """Refuse what no node has, along the axes of which a node may have a part."""
     for choice in choices:
-        holders = [data for data in nodes.values() if choice.axis in data.dims]
-        if choice.axis not in PARTIAL or not holders:
+        if choice.axis not in PARTIAL:
+            continue
+        each = (data if choice.axis in data.dims else _alone(data, choice.axis) for data in nodes.values())
+        holders = [data for data in each if data is not None]
+        if not holders:
+            _is_an_axis(choice, nodes)
             continue
         found = [choice.positions(data) for data in holders]
         strange = [v for v in choice.values if all(v in missing for _, missing in found)]
@@ -254,6 +280,16 @@ def _found_somewhere(choices: Sequence[Choice], nodes: Mapping[str, xr.Dataset])
                 remedy=f"{nearest(strange[0] if strange else '', known)}; "
                 "see tree.profile.coverage() for what there is",
             )
+
+
+def _is_an_axis(choice: Choice, nodes: Mapping[str, xr.Dataset]) -> None:
+    """Refuse a selection along an axis that no node has, or had before one value along it was selected."""
+    if choice.axis != TIME and not any(choice.axis in data.coords for data in nodes.values()):
+        raise StoreError(
+            f"The {choice} is asked for, and none of {', '.join(nodes) or 'the nodes'} has {choice.axis}s.",
+            consequence="All of it would be given, whatever was asked for.",
+            remedy=f"leave {choice.axis} out, or name objects that have {choice.axis}s",
+        )
 
 
 def _layers(nodes: Mapping[str, xr.Dataset]) -> dict[str, str] | None:

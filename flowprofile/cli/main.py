@@ -21,6 +21,8 @@ COMMANDS: Final = {
     "status": "stores",
     "verify": "stores",
     "figures": "stores",
+    "compare": "comparing",
+    "report": "reporting",
     "ensure": "runs",
     "merge": "upkeep",
     "export": "upkeep",

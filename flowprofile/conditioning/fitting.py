@@ -69,6 +69,7 @@ def bound(layer: str, frame: Frame) -> int:
 def _fitted(part: Part, frame: Frame) -> Part:
     match part:
         case Ablation():
+            _without_mask(part)
             channels_fit(part.layer, part.channels, frame)
             return replace(part, span=span(part.span, frame))
         case Switch():
@@ -83,6 +84,18 @@ def _fitted(part: Part, frame: Frame) -> Part:
         case Steer():
             vector_fits(part.layer, part.vector, frame)
             return replace(part, span=span(part.span, frame))
+
+
+def _without_mask(part: Ablation) -> None:
+    """Refuse a mask of which only the name is there: a value has no place for its pixels, a table has."""
+    if part.mask is None:
+        return
+    raise DefinitionError(
+        f"The ablation of {part.layer!r} is confined to the mask {part.mask!r}, which nobody gave.",
+        consequence="A value carries a mask's name only, and there is no saying which pixels are meant.",
+        remedy=f'write the intervention as a table: {{"kind": "ablate", "layer": {part.layer!r}, "channel": ..., '
+        '"mask": a boolean array, a region\'s name or {"rectangle": [y0, x0, y1, x1]}}',
+    )
 
 
 def channels_fit(layer: str, channels: tuple[int, ...] | OwnChannel, frame: Frame) -> None:

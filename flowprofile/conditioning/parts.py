@@ -137,7 +137,7 @@ class Ablation:
     channels: tuple[int, ...] | OwnChannel
     mode: Literal["zero", "mean", "scale"] = "zero"
     factor: float = 1.0
-    """Of mode "scale"; 0 is mode "zero"."""
+    """Of mode "scale"; 0 is mode "zero", and 1 changes nothing, as a control may want."""
     span: Span = WHOLE
     """When it is in force; None stands for the whole run."""
     mask: str | None = None
@@ -152,6 +152,7 @@ class Ablation:
             _set(self, channels=_numbers(f"channels of {self.layer!r}", self.channels))
         factor = _finite(self.factor, "factor", self.layer) if self.mode == "scale" else 1.0
         mode = "zero" if factor == 0.0 else self.mode
+        _mask_name(self.mask, self.layer)
         _set(self, span=_span(self.span), mode=mode, factor=factor if mode == "scale" else 1.0)
 
     def __str__(self) -> str:
@@ -243,6 +244,13 @@ class Steer:
         _set(self, span=_span(self.span), scale=_finite(self.scale, "scale", self.layer))
         if not isinstance(self.vector, Difference):
             _set(self, vector=_singles(self.vector, self.layer))
+        if self.scale == 0.0 or not (isinstance(self.vector, Difference) or any(self.vector)):
+            what = "0 times a vector" if self.scale == 0.0 else "a vector of zeros"
+            raise DefinitionError(
+                f"{self.layer!r} is steered by {what}, which changes nothing.",
+                consequence="It would be the clean run under another name.",
+                remedy="give a scale and a vector that are not 0",
+            )
 
     def __str__(self) -> str:
         vector = str(self.vector) if isinstance(self.vector, Difference) else f"#{_digest(self.vector)}"
@@ -266,8 +274,23 @@ def _set(part: Part, **values: object) -> None:
         object.__setattr__(part, name, value)
 
 
-def _span(span: Span | None) -> Span:
+def _span(span: object) -> Span:
+    if span is not None and not isinstance(span, Span):
+        raise DefinitionError(
+            f"{span!r} is not a span.",
+            consequence="It is not known in which steps the part is in force.",
+            remedy="write Span(700, 400): t counts down from noise to image, and both ends belong to it",
+        )
     return WHOLE if span is None else span
+
+
+def _mask_name(mask: object, layer: str) -> None:
+    if mask is not None and (not isinstance(mask, str) or not mask):
+        raise DefinitionError(
+            f"The mask of an ablation of {layer!r} is a {type(mask).__name__}, and not a name.",
+            consequence="A part is written into names, and pixels have no place there.",
+            remedy='give the pixels in a table of the pipeline: {"kind": "ablate", "layer": ..., "mask": array}',
+        )
 
 
 def _named(layer: object) -> None:
@@ -311,8 +334,14 @@ def _counted(what: str, value: object) -> int:
     return int(value)
 
 
-def _numbers(what: str, values: Iterable[int]) -> tuple[int, ...]:
+def _numbers(what: str, values: object) -> tuple[int, ...]:
     """Whole numbers, sorted and each once."""
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise DefinitionError(
+            f"The {what} are {values!r}, and not a tuple of whole numbers.",
+            consequence="It is not known which are meant.",
+            remedy=f"write ({values!r},) for one of them",
+        )
     given = list(values)
     if not given:
         raise DefinitionError(

@@ -8,6 +8,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from flowprofile.definitions.base import Labels, Seeds, Table, one_of
 from flowprofile.definitions.interventions import InterventionTable, shaped
+from flowprofile.definitions.report import Report
 from flowprofile.definitions.text import Text, refusal
 from flowprofile.errors import nearest
 
@@ -54,7 +55,10 @@ class Sampler(Table):
         None, description="ddpm only: posterior (default) or beta, the thesis' text"
     )
     guidance_scale: float = Field(
-        1.0, allow_inf_nan=False, description="g = 1 + w of classifier-free guidance; 1 is none"
+        1.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="g = 1 + w of classifier-free guidance; 1 is none, 0 leaves the label out",
     )
     noise: Annotated[
         Annotated[Literal["philox", "torch"], Tag("text")] | Annotated[NoiseFile, Tag("table")],
@@ -108,6 +112,9 @@ class Pipeline(Table):
     )
     stages: dict[str, dict[str, Any]] = Field(
         description="[stages.NAME] use = KIND, needs = [...], and the kind's own parameters"
+    )
+    report: Report | None = Field(
+        None, exclude=True, description="what to find out; decides nothing that is computed"
     )
 
 

@@ -5,6 +5,7 @@ Lanes of one call may belong to different cases, interventions and states; each 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -63,7 +64,7 @@ class Acts:
             for lane in self.lanes
         ]
 
-    def edits(self, denoiser: Denoiser, *, rows: int, batch: int) -> dict[str, Edit]:
+    def edits(self, denoiser: Denoiser, *, rows: int, batch: int) -> Mapping[str, Edit]:
         """What is done to the outputs of layers in a call of so many rows; runs the donors of patches first."""
         active = [self._active(lane) for lane in self.lanes]
         if not any(active):
@@ -104,15 +105,15 @@ class Acts:
 
     def _donors(
         self, denoiser: Denoiser, active: Sequence[Sequence[Part]], batch: int
-    ) -> dict[int, dict[str, Tensor]]:
-        """What the patched layers put out in the donors' own step, by row and layer."""
+    ) -> dict[int, dict[tuple[str, int], Tensor]]:
+        """What the patched layers put out in the donors' own step, by row, layer and firing."""
         wanted = [
             (row, part, self.given[self.lanes[row].case, number])
             for row, lane in enumerate(self.lanes)
             for number, part in self._reads(lane)
             if part in active[row] and isinstance(part, Patch)
         ]
-        found: dict[int, dict[str, Tensor]] = {}
+        found: dict[int, dict[tuple[str, int], Tensor]] = {}
         for first in range(0, len(wanted), batch):
             chosen = wanted[first : first + batch]
             lanes = [self.lanes[row] for row, _, _ in chosen]
@@ -126,10 +127,14 @@ class Acts:
                 [part.donor(lane.case).label for lane, (_, part, _) in zip(lanes, chosen, strict=True)]
             )
             layers = sorted({layer for _, part, _ in chosen for layer in part.layers})
+            asked = [pad(rows, batch) for rows in (x, index, label)]
             with tapping(denoiser, layers) as seen:
-                denoiser(pad(x, batch), pad(index, batch), pad(label, batch))
+                seen.run(partial(denoiser, *asked))
+            seen.ran()
+            fired = seen.firings
             for at, (row, part, _) in enumerate(chosen):
-                found.setdefault(row, {}).update({layer: seen[layer][at] for layer in part.layers})
+                sites = [(layer, call) for layer in part.layers for call in range(fired[layer])]
+                found.setdefault(row, {}).update({site: seen[site][at] for site in sites})
         return found
 
     def _reads(self, lane: Lane) -> list[tuple[int, Part]]:

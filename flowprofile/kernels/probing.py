@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial, reduce
+from typing import Final, TypeAlias
 
 import numpy as np
 import torch
@@ -39,6 +40,10 @@ from flowprofile.time.schedule import Schedule
 
 Eps = Callable[[Tensor], Tensor]
 """eps of x[row channel y x], everything else being fixed."""
+Shown: TypeAlias = Tensor | tuple[Tensor, ...]
+"""What a probe took of a call, [lane ...]; of a strongest channel, how strong each is: one [lane channel] a layer."""
+TOGETHER: Final = 8
+"""Calls whose strongest channels are found at once: one comparison costs as much as the sums it compares."""
 
 
 @dataclass
@@ -56,8 +61,8 @@ class Watched:
     """Differences of group means by layer, [channel]."""
     in_place: bool = False
     """Write edits into the layers' outputs, as published code does (`compat.Compat.in_place`)."""
-    shown: dict[str, Tensor] = field(default_factory=dict)
-    """What the latest call showed, by probe, [lane ...]."""
+    shown: dict[str, Shown] = field(default_factory=dict)
+    """What the latest call showed, by probe."""
     _parts: dict[str, dict[int, Tensor]] = field(default_factory=dict)
     """What was taken of each layer, by probe and place of the layer in it, until all layers have fired."""
     _prepared: dict[tuple[tuple[str, ...], int], Prepared | None] = field(default_factory=dict)
@@ -137,7 +142,7 @@ class Watched:
             if silent is not None:
                 raise _silent(silent, lanes)
             if isinstance(probe, MaxChannel):
-                self.shown[name] = reductions.strongest([parts[number] for number in range(len(parts))])
+                self.shown[name] = tuple(parts[number] for number in range(len(parts)))
             elif parts:
                 self.shown[name] = reduce(operator.add, (parts[number] for number in range(len(parts))))
             if isinstance(probe, PredictedImage):
@@ -192,19 +197,47 @@ class Gathered:
     times: Mapping[str, tuple[int, ...]]
     """Per probe: the states it is wanted at, descending."""
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    """What has its place already; see `settled`."""
+    _waiting: dict[str, list[tuple[Sequence[Lane], tuple[Tensor, ...]]]] = field(default_factory=dict)
 
-    def take(self, lanes: Sequence[Lane], shown: Mapping[str, Tensor]) -> None:
+    def take(self, lanes: Sequence[Lane], shown: Mapping[str, Shown]) -> None:
         """Put each lane's row where it belongs."""
-        rows = {case: row for row, case in enumerate(self.cases)}
-        together = tuple(lane.case for lane in lanes) == self.cases and len({lane.t for lane in lanes}) == 1
         for name, values in shown.items():
-            where = {t: at for at, t in enumerate(self.times[name])}
-            plain = values.numpy()
-            if name not in self.arrays:
-                self.arrays[name] = np.empty((len(self.cases), len(where), *plain.shape[1:]), plain.dtype)
-            if together and lanes[0].t in where:
-                self.arrays[name][:, where[lanes[0].t]] = plain
+            if isinstance(values, Tensor):
+                self._put(name, lanes, values.numpy())
                 continue
-            for row, lane in enumerate(lanes):
-                if lane.t in where:
-                    self.arrays[name][rows[lane.case], where[lane.t]] = plain[row]
+            waiting = self._waiting.setdefault(name, [])
+            waiting.append((lanes, values))
+            if len(waiting) == TOGETHER:
+                self._compare(name)
+
+    def settled(self) -> Mapping[str, np.ndarray]:
+        """All that was taken, [case, time, ...] by probe."""
+        for name in self._waiting:
+            self._compare(name)
+        return self.arrays
+
+    def _compare(self, name: str) -> None:
+        """Find the strongest channels of the calls that wait for it."""
+        waiting, self._waiting[name] = self._waiting[name], []
+        if not waiting:
+            return
+        layers = zip(*(scores for _, scores in waiting), strict=True)
+        found = reductions.strongest([torch.cat(scores) for scores in layers]).numpy()
+        start = 0
+        for lanes, _ in waiting:
+            self._put(name, lanes, found[start : start + len(lanes)])
+            start += len(lanes)
+
+    def _put(self, name: str, lanes: Sequence[Lane], plain: np.ndarray) -> None:
+        where = {t: at for at, t in enumerate(self.times[name])}
+        if name not in self.arrays:
+            self.arrays[name] = np.empty((len(self.cases), len(where), *plain.shape[1:]), plain.dtype)
+        if tuple(lane.case for lane in lanes) == self.cases and len({lane.t for lane in lanes}) == 1:
+            if lanes[0].t in where:
+                self.arrays[name][:, where[lanes[0].t]] = plain
+            return
+        rows = {case: row for row, case in enumerate(self.cases)}
+        for row, lane in enumerate(lanes):
+            if lane.t in where:
+                self.arrays[name][rows[lane.case], where[lane.t]] = plain[row]

@@ -43,7 +43,7 @@ def resolve(model: nn.Module | Denoiser, taps: Wanted | Iterable[Wanted]) -> tup
     id matches or the network is another one. A name is looked up directly, so resolving again costs next to nothing.
     """
     root = network(model)
-    wanted = [taps] if isinstance(taps, str | Tap) or callable(taps) else list(taps)
+    wanted = [taps] if isinstance(taps, str | Tap) or not isinstance(taps, Iterable) else list(taps)
     found: dict[Tap, None] = {}
     for one in wanted:
         found.update(dict.fromkeys(_expanded(root, one)))
@@ -52,6 +52,12 @@ def resolve(model: nn.Module | Denoiser, taps: Wanted | Iterable[Wanted]) -> tup
 
 def network(model: nn.Module | Denoiser) -> nn.Module:
     """The module whose layers are meant; a closed form has none and is refused."""
+    if isinstance(model, str):
+        raise DefinitionError(
+            f"The model {model!r} is a name.",
+            consequence="There is no network in hand whose layers could be meant.",
+            remedy=f"load it first: flowprofile.load({model!r})",
+        )
     found = model if isinstance(model, nn.Module) else getattr(model, "module", None)
     if found is None:
         name = getattr(getattr(model, "card", None), "name", type(model).__name__)
@@ -69,6 +75,12 @@ def _expanded(root: nn.Module, wanted: Wanted) -> list[Tap]:
         return [wanted] if names == [wanted.name] else [replace(wanted, name=name) for name in names]
     if isinstance(wanted, str):
         return [Tap(name) for name in named(root, wanted)]
+    if not callable(wanted):
+        raise DefinitionError(
+            f"{wanted!r} does not name a layer.",
+            consequence="Nothing was attached.",
+            remedy='give a name, a pattern ("*.fn"), a Tap, a function of (name, module), or a list of them; () for none',
+        )
     chosen = [
         Tap(name) for name, module in root.named_modules() if name and wanted(name, module) and _runs(module)
     ]

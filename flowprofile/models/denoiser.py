@@ -50,7 +50,7 @@ class NetworkDenoiser:
         self._noise = torch.from_numpy(np.sqrt(1.0 - bars).astype(np.float32))
 
     def __call__(self, x: Tensor, index: Tensor, label: Tensor) -> Tensor:
-        out: Tensor = self._network(x, index, label)
+        out = self._predicted(x, index, label)
         if self.card.prediction == "eps":
             return out
         signal = self._signal.to(x.device)[index].view(-1, 1, 1, 1)
@@ -58,6 +58,11 @@ class NetworkDenoiser:
         if self.card.prediction == "v":
             return noise * x + signal * out
         return (x - signal * out) / noise
+
+    def _predicted(self, x: Tensor, index: Tensor, label: Tensor) -> Tensor:
+        """What the network itself puts out."""
+        out: Tensor = self._network(x, index, label)
+        return out
 
 
 class Guided:

@@ -3,10 +3,11 @@
 Lanes of one network call may belong to different cases. A lane is changed by its own parts only, keeps every bit
 where it has none, and never writes into the tensor it is given: autograd may still need it, and where a layer is an
 Identity it is the layer's input too. The parts of a lane are applied in one canonical order; what does not commute
-at one site was refused when the intervention was made.
+at one site was refused when the intervention was made. A layer that fires several times in one forward is edited at
+every firing, and a patch puts the donor's own output of the same firing there.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, TypeAlias
@@ -14,15 +15,19 @@ from typing import Final, TypeAlias
 import torch
 from torch import Tensor
 
+from flowprofile.conditioning.composing import composed
 from flowprofile.conditioning.interventions import (
+    WHOLE,
     Ablation,
     Difference,
+    Intervention,
     OwnChannel,
     Part,
     Patch,
     Steer,
     Switch,
 )
+from flowprofile.conditioning.parts import layers_of
 from flowprofile.errors import DefinitionError, NonFiniteError, nearest
 from flowprofile.models.reductions import pooled
 
@@ -42,67 +47,115 @@ class Lane:
     """Those active in this step."""
     channels: Mapping[OwnSite, int] = field(default_factory=dict)
     """The channel each own channel has turned out to be."""
-    donor: Mapping[str, Tensor] = field(default_factory=dict)
-    """By layer, [channel y x]: the donor's output at the same step."""
+    donor: Mapping[tuple[str, int], Tensor] = field(default_factory=dict)
+    """By layer and firing, [channel y x]: the donor's output at the same step; firings count from 0 in a forward."""
     masks: Mapping[str, Tensor] = field(default_factory=dict)
     """By name, [y x] in 0..1 on any grid."""
     vectors: Mapping[tuple[str, Difference], Tensor] = field(default_factory=dict)
     """By layer and difference, [channel]: what the difference of means has turned out to be."""
 
 
-def edits(lanes: Sequence[Lane]) -> dict[str, Edit]:
+class SiteEdit:
+    """The edit of one layer's output, and which firing of the layer in the present forward it is at."""
+
+    def __init__(self, layer: str, lanes: tuple[Lane, ...], parts: Mapping[int, Sequence[Part]]) -> None:
+        self.layer, self.lanes, self.parts = layer, lanes, parts
+        self._call = 0
+
+    def begin(self) -> None:
+        """A forward begins."""
+        self._call = 0
+
+    def __call__(self, a: Tensor) -> Tensor:
+        call, self._call = self._call, self._call + 1
+        if len(self.lanes) > len(a):
+            raise DefinitionError(
+                f"{len(self.lanes)} lanes for the {len(a)} rows of {self.layer!r}.",
+                consequence="Some case would go without its intervention.",
+                remedy="give at most one lane per row of the network call",
+            )
+        rows = []
+        for number, chosen in self.parts.items():
+            row = a[number]
+            for part in chosen:
+                row = _applied(part, (self.layer, call), self.lanes[number], row)
+            rows.append(row)
+        return a.index_copy(0, torch.tensor(list(self.parts), device=a.device), torch.stack(rows))
+
+
+def edits(lanes: Sequence[Lane]) -> dict[str, SiteEdit]:
     """By layer, the edit of its output, whose first rows are the lanes; rows behind them are padding and kept."""
     sites: dict[str, dict[int, list[Part]]] = {}
     for row, lane in enumerate(lanes):
         for part in sorted(lane.parts, key=_canonical):
-            for layer in _layers(part):
+            for layer in layers_of(part):
                 sites.setdefault(layer, {}).setdefault(row, []).append(part)
-    return {layer: partial(_edit, layer, tuple(lanes), parts) for layer, parts in sites.items()}
+    return {layer: SiteEdit(layer, tuple(lanes), parts) for layer, parts in sites.items()}
 
 
-def everywhere(parts: Sequence[Part]) -> dict[str, Edit]:
-    """By layer, the edit that applies the parts to every row; a part that edits no layer is refused.
+def everywhere(done: Part | Intervention | Iterable[Part | Intervention]) -> dict[str, Edit]:
+    """By layer, the edit that applies the parts to every row of a call, whatever its step.
 
-    Whether a part's span holds the present step is the caller's to say.
+    Parts that do not go together are refused as in an `Intervention`, and so is a part that one call alone cannot
+    carry out: a switch, a span, and what needs another run or a mask.
     """
-    lane = Lane(tuple(parts))
+    parts = composed(_parts(done))
     for part in parts:
-        if not _layers(part):
-            raise DefinitionError(
-                f"{part!r} does not edit a layer.",
-                consequence="There is nothing to attach.",
-                remedy="call the network with the new label instead",
-            )
+        _needs_no_run(part)
+    lane = Lane(parts)
     return {layer: partial(_edit_all, layer, lane) for layer in edits([lane])}
+
+
+def _parts(done: object) -> list[Part]:
+    given = list(done) if isinstance(done, Iterable) and not isinstance(done, str) else [done]
+    parts: list[Part] = []
+    for one in given:
+        if not isinstance(one, Part | Intervention):
+            raise DefinitionError(
+                f"{one!r} is not something that can be done to a layer.",
+                consequence="There is nothing to attach.",
+                remedy='give parts or interventions: interventions=[fp.Ablation("mid_attn.fn", (3,))]',
+            )
+        parts += one.parts if isinstance(one, Intervention) else [one]
+    return parts
+
+
+def _needs_no_run(part: Part) -> None:
+    """Refuse what a single call of the network, whose step nobody names, cannot carry out."""
+    if isinstance(part, Switch):
+        fact, remedy = "does not edit a layer", "call the network with the new label instead"
+    elif part.span != WHOLE:
+        fact = "has a span, and a call of the network has no state t"
+        remedy = "leave the span out, and enter the `with` for the calls that it should change"
+    elif isinstance(part, Patch):
+        fact = "reads a donor's run"
+        remedy = "tap the donor's call first, and put what was seen in its place: edits={layer: function}"
+    elif isinstance(part, Ablation) and isinstance(part.channels, OwnChannel):
+        fact, remedy = "reads the sample's clean run", "name the channels"
+    elif isinstance(part, Steer) and isinstance(part.vector, Difference):
+        fact, remedy = "reads the means of other runs", "give the direction's numbers"
+    elif isinstance(part, Ablation) and part.mask is not None:
+        fact, remedy = f"names the mask {part.mask!r}, which holds no pixels", "edits={layer: function}"
+    else:
+        return
+    raise DefinitionError(
+        f"{str(part)!r} {fact}.",
+        consequence="It cannot be carried out on one call alone.",
+        remedy=f"{remedy}; whole runs take it as it is, under `interventions` of a Pipeline",
+    )
 
 
 def _edit_all(layer: str, lane: Lane, a: Tensor) -> Tensor:
     return edits([lane] * len(a))[layer](a)
 
 
-def _edit(layer: str, lanes: tuple[Lane, ...], parts: Mapping[int, Sequence[Part]], a: Tensor) -> Tensor:
-    if len(lanes) > len(a):
-        raise DefinitionError(
-            f"{len(lanes)} lanes for the {len(a)} rows of {layer!r}.",
-            consequence="Some case would go without its intervention.",
-            remedy="give at most one lane per row of the network call",
-        )
-    rows = []
-    for number, chosen in parts.items():
-        row = a[number]
-        for part in chosen:
-            row = _applied(part, layer, lanes[number], row)
-        rows.append(row)
-    return a.index_copy(0, torch.tensor(list(parts), device=a.device), torch.stack(rows))
-
-
-def _applied(part: Part, layer: str, lane: Lane, row: Tensor) -> Tensor:
-    """One part on one lane, [channel y x]."""
+def _applied(part: Part, site: tuple[str, int], lane: Lane, row: Tensor) -> Tensor:
+    """One part on one lane, [channel y x], at one firing of a layer."""
     match part:
         case Ablation():
             return _ablated(part, lane, row)
         case Patch():
-            return _patched(layer, lane, row)
+            return _patched(site, lane, row)
         case Steer():
             return row + part.scale * _vector(part, lane, row)[:, None, None]
         case _:
@@ -129,14 +182,17 @@ def _blended(old: Tensor, new: Tensor, share: Tensor) -> Tensor:
     return torch.where(share <= 0.0, old, torch.where(share >= 1.0, new, mixed))
 
 
-def _patched(layer: str, lane: Lane, row: Tensor) -> Tensor:
-    donor = lane.donor.get(layer)
+def _patched(site: tuple[str, int], lane: Lane, row: Tensor) -> Tensor:
+    layer, call = site
+    donor = lane.donor.get(site)
     if donor is None or donor.shape != row.shape:
         shape = "nothing" if donor is None else f"shape {list(donor.shape)}"
+        firings = sum(known == layer for known, _ in lane.donor)
         raise DefinitionError(
-            f"The donor of {layer!r} gives {shape} where {list(row.shape)} is wanted.",
+            f"The donor of {layer!r} gives {shape} for firing {call}, where {list(row.shape)} is wanted.",
             consequence="There is nothing to put in the place of the layer's output.",
-            remedy="run the donor on the same network at the same step, and hand its output to the lane",
+            remedy="patch layers that fire as often in the donor's step as in the patched one",
+            evidence=f"the layer fired {firings} times in the donor's step",
         )
     return donor.to(row.device, row.dtype)
 
@@ -211,12 +267,6 @@ def _overlaps(old: int, new: int) -> Tensor:
     high = torch.minimum(edges[1:, None], cells + 1.0)
     low = torch.maximum(edges[:-1, None], cells)
     return (high - low).clamp(min=0.0) * new / old
-
-
-def _layers(part: Part) -> tuple[str, ...]:
-    if isinstance(part, Switch):
-        return ()
-    return part.layers if isinstance(part, Patch) else (part.layer,)
 
 
 def _canonical(part: Part) -> tuple[int, str]:

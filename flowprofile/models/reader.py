@@ -6,9 +6,9 @@ with it. Rules on pixels read three of four samples; a trained reader reads near
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -17,30 +17,17 @@ from torch import Tensor, nn
 
 from flowprofile.datasets import digits as digits_data
 from flowprofile.datasets import faces as faces_data
-from flowprofile.models import weights
+from flowprofile.models import reading, weights
+from flowprofile.models.mixture import GaussianMixtureDenoiser
+from flowprofile.models.reading import FOLDER, KEY, WIDTHS
+from flowprofile.models.reading import ReaderCard as ReaderCard
 
 Pictures = Callable[[int], tuple[NDArray[np.float32], NDArray[np.int64]]]
 """From a step to images in [0, 1] and labels."""
-KEY: Final = "flowprofile-reader"
-_FOLDER: Final = Path(__file__).parent / "embedded"
-
-
-@dataclass(frozen=True)
-class ReaderCard:
-    """What a reader reads, and how well."""
-
-    name: str
-    """Name of the model whose samples it reads."""
-    channels: int
-    """Image channels."""
-    size: int
-    """Side of the image."""
-    heads: tuple[int, ...]
-    """Answers of each question: (2, 2, 2, 2) for four bits, (10,) for ten classes."""
-    held_out: float = 0.0
-    """Share of held-out pictures that it reads without any error."""
-    held_out_n: int = 0
-    """How many those were."""
+Ask = Callable[[NDArray[np.float32]], Any]
+"""From pictures [case channel y x] to the probability of each label, [case label]."""
+BATCH: Final = 8
+"""Every call for probabilities has this many rows, so that a picture's do not depend on the pictures beside it."""
 
 
 class Reader(nn.Module):
@@ -49,17 +36,16 @@ class Reader(nn.Module):
     def __init__(self, card: ReaderCard) -> None:
         super().__init__()
         self.card = card
-        shrink = 2 if card.size >= 16 else 1
+        first, second, third = WIDTHS
         self.features = nn.Sequential(
-            nn.Conv2d(card.channels, 24, 3, padding=1),
+            nn.Conv2d(card.channels, first, 3, padding=1),
             nn.GELU(),
-            nn.Conv2d(24, 32, 3, stride=shrink, padding=1),
+            nn.Conv2d(first, second, 3, stride=card.shrink, padding=1),
             nn.GELU(),
-            nn.Conv2d(32, 48, 3, stride=2, padding=1),
+            nn.Conv2d(second, third, 3, stride=2, padding=1),
             nn.GELU(),
         )
-        side = card.size // (2 * shrink)
-        self.answers = nn.Linear(48 * side * side, sum(card.heads))
+        self.answers = nn.Linear(third * card.side**2, sum(card.heads))
 
     def forward(self, images: Tensor) -> Tensor:
         out: Tensor = self.answers(self.features(images - 0.5).flatten(1))
@@ -76,12 +62,61 @@ class Reader(nn.Module):
             label = label * head + logits.argmax(1)
         return label.numpy()
 
+    @torch.no_grad()
+    def probabilities(self, images: NDArray[np.float32]) -> NDArray[np.float64]:
+        """The probability of each label, [case label], of images [case channel y x] in [0, 1]; rows sum to one.
 
-def load(name: str, *, folder: str | Path = _FOLDER) -> Reader:
+        Questions are answered one by one, so a label has the product of the probabilities of its answers; labels are
+        numbered as `read` numbers them.
+        """
+        logits = in_batches(images, lambda part: self(torch.from_numpy(part)).numpy())
+        joint = np.ones((len(logits), 1))
+        for part in np.split(logits, np.cumsum(self.card.heads)[:-1], axis=1):
+            joint = (joint[:, :, None] * _softmax(part)[:, None, :]).reshape(len(logits), -1)
+        return joint
+
+
+def posterior(denoiser: GaussianMixtureDenoiser, x: NDArray[np.float32]) -> NDArray[np.float64]:
+    """p(label | x_0) of a mixture, [case label], exact; x[case channel y x] in the model's own pixel values.
+
+    Bayes' rule with all labels equally likely: proportional to sum_k p(component k | label) N(x; template_k, sd^2).
+    """
+    labels = range(denoiser.card.labels.count)
+
+    def densities(part: NDArray[np.float32]) -> NDArray[np.float64]:
+        state = torch.from_numpy(part).double()
+        index = torch.full((len(part),), -1)  # the network index i = t - 1 of the image itself
+        terms = [denoiser.log_density(state, index, torch.full_like(index, label)) for label in labels]
+        return np.asarray(torch.stack(terms, 1).numpy())
+
+    return _softmax(in_batches(x, densities))
+
+
+def in_batches(images: NDArray[np.float32], ask: Ask) -> NDArray[np.float64]:
+    """What `ask` gives for `BATCH` pictures at a time; the rows that a last batch has left are black."""
+    found = []
+    for first in range(0, len(images), BATCH):
+        part = images[first : first + BATCH]
+        padded = np.zeros((BATCH, *images.shape[1:]), np.float32)
+        padded[: len(part)] = part
+        found.append(np.asarray(ask(padded), dtype=np.float64)[: len(part)])
+    return np.concatenate(found)
+
+
+def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    raised = np.exp(logits - logits.max(1, keepdims=True))
+    shares: NDArray[np.float64] = raised / raised.sum(1, keepdims=True)
+    return shares
+
+
+def load(name: str, *, folder: str | Path = FOLDER) -> Reader:
     """The embedded reader of a model."""
-    path = Path(folder) / f"{name}-reader.safetensors"
-    values = json.loads(weights.read_header(path).metadata[KEY])
-    reader = Reader(ReaderCard(**{**values, "heads": tuple(values["heads"])}))
+    return load_file(reading.path_of(name, folder=folder))
+
+
+def load_file(path: str | Path) -> Reader:
+    """The reader in a file that `save` wrote; raises ModelError for any other."""
+    reader = Reader(reading.card(path))
     reader.load_state_dict({key: tensor.float() for key, tensor in weights.load(path).items()})
     return reader.eval().requires_grad_(False)
 
@@ -91,9 +126,9 @@ def digest(reader: Reader) -> str:
     return weights.digest(reader.state_dict())
 
 
-def save(reader: Reader, *, folder: str | Path = _FOLDER) -> Path:
+def save(reader: Reader, *, folder: str | Path = FOLDER) -> Path:
     """Write the reader with its card."""
-    path = Path(folder) / f"{reader.card.name}-reader.safetensors"
+    path = reading.path_of(reader.card.name, folder=folder)
     weights.write(path, reader.state_dict(), {KEY: json.dumps(asdict(reader.card), sort_keys=True)})
     return path
 

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias, TypeVar
 import torch
 from torch import Tensor, nn
 
-from flowprofile.conditioning.interventions import Part
+from flowprofile.conditioning.interventions import Intervention, Part
 from flowprofile.errors import DefinitionError, nearest
 from flowprofile.models import editing, outputs
 from flowprofile.models.addresses import Tap as Tap
@@ -235,7 +235,7 @@ def tapping(
     model: nn.Module | Denoiser,
     taps: Wanted | Iterable[Wanted] | Prepared = (),
     *,
-    interventions: Sequence[Part] = (),
+    interventions: Part | Intervention | Iterable[Part | Intervention] = (),
     edits: Mapping[str, Edit] | Mapping[str | Tap, Edit] | None = None,
     graph: bool = False,
     stop: bool = False,
@@ -254,7 +254,8 @@ def tapping(
     model, taps
         A network or a denoiser, and where to listen: see `resolve`, or `prepared` taps of the same network.
     interventions
-        Parts of interventions, applied to every lane; they must need no other run (no donor, no own channel).
+        Parts, or whole interventions, applied to every lane of every call. They go together by the rules of an
+        `Intervention`; a switch, a span, a mask, and what reads another run (a donor, an own channel) are refused.
     edits
         By the name of a layer (or by a Tap, whose `select` names the part of a tuple), after the interventions.
     graph
@@ -271,17 +272,20 @@ def tapping(
     Raises
     ------
     DefinitionError
-        For a name the network does not have, before anything is attached.
+        For a name the network does not have, and for parts that cannot be carried out, before anything is attached.
     """
     root = network(model)
     ready = taps if isinstance(taps, Prepared) else prepared(root, taps)
     found = ready.taps
     known = _checked(found, probe, stop=stop)
     seen = Seen(found, graph=graph, stop=stop, known=known, in_place=in_place)
-    changes = [*editing.everywhere(interventions).items(), *(edits or {}).items()]
+    changes = [*editing.everywhere(interventions).items(), *_callable(edits or {}).items()]
     sites = _sites(root, ready, changes)
+    counted = [edit for _, edit in changes if isinstance(edit, editing.SiteEdit)]
     with ExitStack() as stack:
         stack.callback(root.register_forward_pre_hook(seen._begin).remove)
+        if counted:
+            stack.callback(root.register_forward_pre_hook(partial(_begin_edits, counted)).remove)
         for site in sites:
             stack.callback(site.module.register_forward_hook(partial(seen._fire, site)).remove)
         yield seen
@@ -358,6 +362,21 @@ def _checked(found: Sequence[Tap], probe: Mapping[str, int] | None, *, stop: boo
             remedy="pass what `firings(model, layers, call)` returns",
         )
     return probe or {}
+
+
+def _begin_edits(edits: Sequence[editing.SiteEdit], *_: object) -> None:
+    for edit in edits:
+        edit.begin()
+
+
+def _callable(edits: object) -> Mapping[str | Tap, Edit]:
+    if isinstance(edits, Mapping) and all(callable(edit) for edit in edits.values()):
+        return edits
+    raise DefinitionError(
+        f"edits={edits!r} does not say which function changes which layer.",
+        consequence="There is nothing to attach.",
+        remedy='give functions by layer: edits={"mid_attn.fn": lambda a: 0.5 * a}',
+    )
 
 
 def _sites(root: nn.Module, ready: Prepared, changes: Sequence[tuple[str | Tap, Edit]]) -> list[_Site]:

@@ -6,13 +6,15 @@ from pydantic import Field
 
 from flowprofile.axes import CASE, CHANNEL, TIME, X, Y
 from flowprofile.definitions import Table
+from flowprofile.errors import DefinitionError
 from flowprofile.flow.stage import Need, Stage
 from flowprofile.kinds import Kind, Request
 from flowprofile.measures.masked import change
+from flowprofile.stages.kinship import interventions_to_compare
 from flowprofile.stages.masks import MaskValue, fixed_mask
 from flowprofile.stages.promises import NULL, STATES, Keep, coords
 from flowprofile.store.promise import promise as promised
-from flowprofile.time.steps import kept
+from flowprofile.time.steps import generated
 
 
 class ChangeParams(Table):
@@ -25,11 +27,19 @@ class ChangeParams(Table):
 def _change(request: Request) -> list[Stage]:
     params, context = request.params, request.context
     assert isinstance(params, ChangeParams)
-    mask = fixed_mask(params.mask, context, place=request.place)
+    interventions_to_compare(context, place=request.place)
+    why = "Inside and outside are the same two sets of pixels for every sample."
+    mask = fixed_mask(params.mask, context, place=request.place, why=why)
     chosen = mask.array
     assert chosen is not None
+    if chosen.all():
+        raise DefinitionError(
+            f"The mask {mask.name!r} is the whole image ({request.place}).",
+            consequence="There is no outside that the change could be compared with.",
+            remedy='leave some pixels out, or use "l1" with between = "clean" for the change of the whole image',
+        )
     stored = context.built[STATES].times
-    times = stored if params.keep is None else kept(params.keep, context.grid)
+    times = stored if params.keep is None else generated(params.keep, context.grid)
     attrs = {
         "long_name": "mean absolute change by the intervention",
         "units": "pixel value",

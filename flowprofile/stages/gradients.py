@@ -7,7 +7,7 @@ and interventions in force, and goes backwards through it.
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from hashlib import sha256
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import xarray as xr
@@ -23,22 +23,24 @@ from flowprofile.flow.stage import Given, Need, Stage
 from flowprofile.kinds import Context, Kind, Request
 from flowprofile.measures.channels import strongest
 from flowprofile.objects.masks import Mask, pixels, resampled
-from flowprofile.stages.inside import LayersParams, window
+from flowprofile.stages.inside import Where, window
 from flowprofile.stages.layers import chosen
 from flowprofile.stages.masks import MaskValue, fixed_mask
 from flowprofile.stages.promises import STATES, Keep, array_promise, coords
 from flowprofile.stages.splitting import Split, numbers, stages_of
 from flowprofile.stages.strokes import Strokes, drawn
 from flowprofile.store.promise import promise as promised
+from flowprofile.time.steps import hundredth
 
 Reduce = Literal["sum", "abs", "l2", "none"]
+EVERY_HUNDREDTH: Final = "states t, each a step t+1 -> t; by default every hundredth of those visited"
 
 
 class VolumeParams(Table):
     """Parameters of a gradient volume."""
 
     mask: MaskValue = Field(description="the pixels of x_t whose rows are computed and stored")
-    keep: Keep = Field("::100", description="states t, each a step t+1 -> t")
+    keep: Keep | None = Field(None, description=EVERY_HUNDREDTH)
     reduce: Reduce = Field("sum", description="over the input's colour channels")
     identity: bool = Field(True, description="false: only the part that the network contributes")
 
@@ -47,7 +49,7 @@ class MaskedParams(Table):
     """Parameters of a gradient map."""
 
     mask: MaskValue = Field(description="the pixels of x_t that are added up")
-    keep: Keep = Field("::100", description="states t, each a step t+1 -> t")
+    keep: Keep | None = Field(None, description=EVERY_HUNDREDTH)
     identity: bool = Field(True, description="false: only the part that the network contributes")
 
 
@@ -57,11 +59,11 @@ class EnergyParams(MaskedParams):
     probes: int = Field(8, ge=1, le=1024, description="random-sign probes; one backward pass each")
 
 
-class LayerGradientParams(LayersParams):
+class LayerGradientParams(Where):
     """Parameters of layer gradients."""
 
     mask: MaskValue = Field(description="the pixels of x_t whose sum is differentiated")
-    keep: Keep = Field("::100", description="states t, each a step t+1 -> t")
+    keep: Keep | None = Field(None, description=EVERY_HUNDREDTH)
 
 
 class GradientChannelParams(LayerGradientParams):
@@ -98,6 +100,10 @@ def asking(context: Context, rows: Rows, dims: Mapping[str, tuple[str, ...]]) ->
     return compute
 
 
+def _steps(request: Request, keep: Keep | None) -> tuple[int, ...]:
+    return hundredth(request.context.grid) if keep is None else window(request, keep)
+
+
 def _asks(context: Context) -> int:
     return 1 if context.sampler.guidance_scale == 1 else 2
 
@@ -110,6 +116,7 @@ def _volume(request: Request) -> list[Stage]:
     _published_fits(request, params)
     recipe = {**_recipe(params, context), **_weighed(strokes)}
     split = Split(
+        group=f"gradients/{request.name}",
         of=key({**recipe, "base": context.identity, "sampler": context.sampler.model_dump(mode="json")})[:10],
         wanted=numbers(pixels(mask.array), context.card.shape[2]),
         make=lambda suffix, rows: _rows(request, params, rows, strokes, name=f"{request.name}{suffix}"),
@@ -184,7 +191,7 @@ def _rows(
         version=1,
         params={**recipe, **_weighed(strokes), "pixels": list(rows)},
         needs=(Need(STATES, halo=1),),
-        times=window(request, params.keep),
+        times=_steps(request, params.keep),
         promise=array_promise("gradient", (PIXEL, *inputs), axes, context, attrs=attrs),
         compute=asking(context, computed, {"gradient": (PIXEL, *inputs)}),
         asks=_asks(context),
@@ -225,7 +232,7 @@ def _maps(request: Request, *, kind: str) -> list[Stage]:
             version=1,
             params={**settings, "mask": mask.digest},
             needs=(Need(STATES, halo=1),),
-            times=window(request, params.keep),
+            times=_steps(request, params.keep),
             promise=array_promise(variable, (Y, X), axes, context, attrs=attrs),
             compute=asking(context, rows, {variable: (Y, X)}),
             asks=_asks(context),
@@ -273,7 +280,7 @@ def _joint(request: Request, layers: tuple[str, ...], mask: Mask, *, times: tupl
 def all_gradients(request: Request, params: LayerGradientParams, layers: tuple[str, ...]) -> Stage:
     """The gradients at some layers, in flight."""
     mask = fixed_mask(params.mask, request.context, place=request.place)
-    return _joint(request, layers, mask, times=window(request, params.keep))
+    return _joint(request, layers, mask, times=_steps(request, params.keep))
 
 
 def _layer_gradients(request: Request) -> list[Stage]:

@@ -16,9 +16,10 @@ from flowprofile.flow.stage import Need, Scope, Stage
 from flowprofile.kernels import fused
 from flowprofile.kinds import Kind, Request
 from flowprofile.measures import between, images
+from flowprofile.stages.kinship import interventions_to_compare
 from flowprofile.stages.labels import Paired, several_labels, squares
 from flowprofile.stages.promises import NULL, STATES, Keep, array_promise, curve_promise
-from flowprofile.time.steps import kept, stepped
+from flowprofile.time.steps import generated, stepped
 
 Values = Callable[..., np.ndarray]
 """(frames[case time ...], reference[case ...] or None for the state before) to values [case time]."""
@@ -66,6 +67,8 @@ def _image_measure(request: Request, *, kind: str, values: Values, paired: Paire
             consequence="Where two runs are one computation it is infinite.",
             remedy='use "mse" there',
         )
+    if compared == "clean":
+        interventions_to_compare(context, place=request.place)
     times = _measured(request, params, kind)
     lo, hi = context.card.pixel_range
     settings = params.model_dump(exclude={"keep"})
@@ -167,7 +170,7 @@ def _measured(request: Request, params: ImageParams, kind: str) -> tuple[int, ..
     # At t = 0 the state is the final image itself: its PSNR is infinite and is left out.
     grid = context.grid[:-1] if kind == "psnr" else context.grid
     if params.keep is not None:
-        return kept(params.keep, grid)
+        return generated(params.keep, grid)
     return tuple(t for t in context.built[STATES].times if t in grid)
 
 

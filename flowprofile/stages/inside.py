@@ -14,6 +14,7 @@ from pydantic import Field
 
 from flowprofile.axes import CASE, CHANNEL, LAYER, TIME, X, Y
 from flowprofile.definitions import Table
+from flowprofile.errors import DefinitionError, nearest
 from flowprofile.flow.stage import Need, Stage
 from flowprofile.kinds import Context, Kind, Request
 from flowprofile.objects.probes import Activation, AttentionMap, ChannelSum, MaxChannel, Pooled, Probe
@@ -24,12 +25,18 @@ from flowprofile.stages.read_masks import strongest_in_region
 from flowprofile.time.steps import stepped
 
 
-class LayersParams(Table):
-    """Which layers, when."""
+class Where(Table):
+    """Which layers."""
 
     layers: Layers = Field("*.fn", description='names and globs: "mid_attn.fn", ["downs.*.2.fn", "ups.*.3"]')
+
+
+class LayersParams(Where):
+    """Which layers, when."""
+
     keep: Keep = Field(
-        "::1", description='states to look at: a list, a slice "::50", or { exponential = 20 }'
+        "::1",
+        description='states to look at: a list, a slice "::50" of those visited, or { exponential = 20 }',
     )
 
 
@@ -270,9 +277,29 @@ def _spread(stage: Stage, context: Context) -> Stage:
 
 
 def attention_layers(params: AttentionParams, context: Context, *, place: str) -> tuple[str, ...]:
-    """The modules whose outputs are added up: the attention branches, or the sums behind them."""
+    """The modules whose outputs are added up: the attention branches, or the sums behind them.
+
+    Which module of a network from outside is attention is not known, so there any of them may be named.
+    """
     layers = chosen(params.layers, context, place=place)
+    branches = [name for name in context.sites if residual(name) in context.sites and residual(name) != name]
+    known = branches if params.residual else [*branches, *map(residual, branches)]
+    strange = next((layer for layer in layers if layer not in known), None)
+    if strange is not None and (params.residual or _ours(context)):
+        raise DefinitionError(
+            f"{strange!r} is no attention branch ({place}).",
+            consequence="There is no residual add behind it that could be looked at."
+            if params.residual
+            else "What would be stored is no attention map.",
+            remedy=f"{nearest(strange, branches) if branches else 'leave residual out'};"
+            " `channel_sums` takes any layer",
+        )
     return chosen([residual(layer) for layer in layers], context, place=place) if params.residual else layers
+
+
+def _ours(context: Context) -> bool:
+    """Whether the network is a U-Net of the interface, whose modules are partly not listed."""
+    return any(not site.listed for site in context.sites.values())
 
 
 def attention_map(

@@ -8,6 +8,7 @@ from functools import cache
 
 from flowprofile.cases import Case
 from flowprofile.conditioning.interventions import Ablation, OwnChannel, Part, Patch
+from flowprofile.errors import DefinitionError
 from flowprofile.flow.kin import Kin, Source
 from flowprofile.kinds import Context
 from flowprofile.stages.promises import STATES
@@ -57,6 +58,16 @@ def reference(own: OwnChannel) -> str:
     'reference.sum'
     """
     return f"reference.{own.statistic}{f'.{own.mask}.{own.digest[:8]}' if own.mask else ''}"
+
+
+def interventions_to_compare(context: Context, *, place: str) -> None:
+    """Refuse to compare changed runs with clean ones where nothing is changed."""
+    if not context.interventions:
+        raise DefinitionError(
+            f"Runs with an intervention are compared with clean ones, and the pipeline has none ({place}).",
+            consequence="There is no cell it could be computed for.",
+            remedy="add an [interventions.TITLE] table, or leave this stage out",
+        )
 
 
 def crosses(context: Context) -> bool:

@@ -23,6 +23,12 @@ def chosen(wanted: Layers, context: Context, *, place: str) -> tuple[str, ...]:
             remedy="use a network such as 'faces32' or 'digits', or leave out what looks at layers",
         )
     patterns = [wanted] if isinstance(wanted, str) else list(wanted)
+    if not patterns:
+        raise DefinitionError(
+            f"An empty list of layers ({place}).",
+            consequence="Nothing would be looked at.",
+            remedy='name at least one, for instance layers = "mid_attn.fn", or leave the stage out',
+        )
     named = {site for pattern in patterns for site in _meant(pattern, context, place)}
     return tuple(site for site in context.sites if site in named)
 

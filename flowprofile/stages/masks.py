@@ -25,20 +25,27 @@ def mask_of(value: MaskValue, context: Context, *, place: str) -> Mask | None:
 
 def given_mask(context: Context, value: MaskValue, place: str) -> Mask:
     """The mask of an intervention, which the denoiser is handed by name."""
-    mask = fixed_mask(value, context, place=place)
+    why = "An intervention acts from the first step on, before there is a picture that a region could be read off."
+    mask = fixed_mask(value, context, place=place, why=why)
     assert mask.array is not None
     context.masks[mask.name] = mask
     return mask
 
 
-def fixed_mask(value: MaskValue, context: Context, *, place: str) -> Mask:
-    """A mask that is the same for every sample."""
+def fixed_mask(
+    value: MaskValue,
+    context: Context,
+    *,
+    place: str,
+    why: str = "What is differentiated and stored must be the same pixels for every sample.",
+) -> Mask:
+    """A mask that is the same for every sample; `why` it must be is the consequence that the refusal names."""
     mask = mask_of(value, context, place=place)
     if mask is None or mask.array is None:
         shown = "everywhere" if mask is None else mask.name
         raise DefinitionError(
             f"The mask {shown!r} has no pixels of its own ({place}).",
-            consequence="Rows of a gradient are stored per pixel, and every sample must have the same ones.",
+            consequence=why,
             remedy='name a region by its frequency map ("eyes"), or give a rectangle, a PNG file or an array',
         )
     return mask

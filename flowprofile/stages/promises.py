@@ -12,7 +12,7 @@ from flowprofile.store.promise import promise as promised
 
 Promise = Callable[[tuple[int, ...]], xr.Dataset]
 Keep = int | str | list[int] | dict[str, int]
-"""States to keep: a list, a slice "::50", or { exponential = 20 }."""
+"""States to keep: a list, a slice "::50" of those the sampler visits, or { exponential = 20 }."""
 
 STATES: Final = "trajectory"
 """The stage every pipeline has: the sampler's states, whether or not they are stored."""

@@ -36,14 +36,21 @@ class InfluenceParams(Table):
 def _influence(request: Request) -> list[Stage]:
     params, context = request.params, request.context
     assert isinstance(params, InfluenceParams)
-    volume = context.splits.get(request.needs[0])
-    if volume is None:
+    volume, first = context.splits.get(request.needs[0]), context.built.get(request.needs[0])
+    if volume is None or first is None or first.kind != "gradient_volume":
         raise DefinitionError(
             f"{request.needs[0]!r} is no gradient volume ({request.place}).",
             consequence="A radius of influence is read off the rows of one.",
             remedy='add a stage of kind "gradient_volume" that stores [pixel y x], and name it in `needs`',
         )
+    if first.params["reduce"] == "none":
+        raise DefinitionError(
+            f"The rows of {request.needs[0]!r} keep the input's colour channels apart ({request.place}).",
+            consequence="A reach is read off one picture per pixel, [pixel y x].",
+            remedy=f'let [stages.{request.needs[0]}] have reduce = "sum", "abs" or "l2"',
+        )
     split = Split(
+        f"measures/{request.name}",
         volume.of,
         volume.wanted,
         lambda suffix, rows: _radii(request, params, rows, name=f"{request.name}{suffix}", suffix=suffix),

@@ -24,13 +24,16 @@ from flowprofile.objects.probes import PredictedImage
 from flowprofile.stages.kinship import crosses, kinship
 from flowprofile.stages.promises import NULL, STATES, Keep, image_promise
 from flowprofile.time.rules import Rule, rule
-from flowprofile.time.steps import kept, stepped
+from flowprofile.time.steps import generated, stepped
 
 
 class TrajectoryParams(Table):
     """Parameters of the trajectory."""
 
-    keep: Keep = Field("::1", description='states to store: a list, a slice "::50", or { exponential = 20 }')
+    keep: Keep = Field(
+        "::1",
+        description='states to store: a list, a slice "::50" of those visited, or { exponential = 20 }',
+    )
     before: bool = Field(
         False,
         description="also the state before each of them, from which what the network shows at them can be replayed",
@@ -41,7 +44,8 @@ class PredictedParams(Table):
     """Parameters of the predicted image."""
 
     keep: Keep = Field(
-        "::1", description='states to store it at: a list, a slice "::50", or { exponential = 20 }'
+        "::1",
+        description='states to store it at: a list, a slice "::50" of those visited, or { exponential = 20 }',
     )
 
 
@@ -178,7 +182,7 @@ def _labelled(gathered: Any, cases: Sequence[Case]) -> dict[str, xr.DataArray]:
             dims=(CASE, TIME, *(f"{name}:{axis}" for axis in range(values.ndim - 2))),
             coords={TIME: list(gathered.times[name])},
         )
-        for name, values in gathered.arrays.items()
+        for name, values in gathered.settled().items()
     }
 
 
@@ -243,7 +247,7 @@ def _trajectory(request: Request) -> list[Stage]:
     """Store the states: the chain itself, with the states it keeps."""
     assert isinstance(request.params, TrajectoryParams)
     context = request.context
-    times = kept(request.params.keep, context.grid)
+    times = generated(request.params.keep, context.grid)
     if request.params.before:
         starts = {context.before(t) for t in times if t != context.grid[0]}
         times = tuple(t for t in context.grid if t in starts or t in times)

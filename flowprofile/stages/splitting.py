@@ -16,6 +16,8 @@ from flowprofile.flow.stage import Stage
 class Split:
     """A stage that can be made of any set of pixels."""
 
+    group: str
+    """Where its parts are stored, and shown as one."""
     of: str
     """Digest of the recipe without the pixels."""
     wanted: tuple[int, ...]

@@ -5,6 +5,10 @@ yet: a second stage of the same group, with another key. Both say ``{"join": {"a
 their attrs. A node shows them side by side along that axis, in the order of its coordinate (which is by y, then x).
 Whether a cell is there is known per place, so ``status`` has the axis too; it does even for a single stage, so that
 a second mask changes no dims.
+
+A run may say in its attrs which places were asked for last, ``{"masks": {group: {digest: places}}}``. The group's plain
+name then shows those, and ``group[pixel=all]`` everything: what a name means must not depend on whom one shares a store
+with.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -32,6 +36,9 @@ from flowprofile.store.ledger import Ledger
 from flowprofile.store.reading import Positions
 from flowprofile.store.record import RunRecord, StageRecord, canonical
 from flowprofile.store.rendering import coordinate_of
+
+MASKS = "masks"
+"""The attr of a run that says which places of its joined groups were asked for last."""
 
 
 def join_axis(stage: StageRecord) -> str | None:
@@ -86,10 +93,22 @@ def _kind(stage: StageRecord, axis: str) -> str:
 
 
 def params_of(stage: StageRecord) -> dict[str, Any]:
-    """A stage's parameters, without one that only lists its places along the joined axis."""
+    """A stage's parameters as people say them: a mask by its name, and no list of the places along the joined axis."""
     params, axis = stage.attrs.get("params") or {}, join_axis(stage)
     places = None if axis is None else list(stage.coords[axis].values)
-    return {name: value for name, value in params.items() if places is None or value != places}
+    said = {name: value for name, value in params.items() if places is None or value != places}
+    return {**said, "mask": stage.attrs["mask_name"]} if stage.attrs.get("mask_name") else said
+
+
+def narrowed(data: xr.Dataset, asked: Mapping[str, Sequence[int]]) -> xr.Dataset:
+    """A node with the places that were asked for last, by the digest of what it is of; all of it where nobody says."""
+    join = data.attrs.get("join") or {}
+    wanted = asked.get(join.get("of", ""))
+    if wanted is None:
+        return data
+    axis = join["axis"]
+    places = np.flatnonzero(np.isin(data[axis].values, wanted))
+    return data if len(places) in (0, data.sizes[axis]) else data.isel({axis: places})
 
 
 def common(values: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """Which states a sampler visits, and which of them are kept.
 
 Time is presented from T down to 0, the direction of generation, so a slice counts generated states: "::50" keeps
-T, T-50, ..., 0. A filter that silently keeps nothing, or the same state twice, would surface as an empty or a
-doubled axis long after the forwards were paid for; every such filter is refused here.
+T, T-50, ..., 0, and of a sampler with 20 steps only T. A filter that silently keeps nothing, nothing but noise, or
+the same state twice, would surface as an empty or a doubled axis long after the forwards were paid for; every such
+filter is refused here.
 """
 
 from collections.abc import Mapping, Sequence
@@ -60,9 +61,38 @@ def kept(spec: Spec, grid: Sequence[int]) -> tuple[int, ...]:
             f"The step filter {spec!r} keeps no state.",
             consequence="The time axis would be empty.",
             remedy=f"give {_FORMS}",
-            evidence=f"the sampler visits {len(grid)} states from {grid[0]} down to {grid[-1]}",
+            evidence=_visits(grid),
         )
     return chosen
+
+
+def generated(spec: Spec, grid: Sequence[int]) -> tuple[int, ...]:
+    """As `kept`, for what a definition stores: a slice that passes over all but noise is refused.
+
+    >>> generated("::10", respaced(1000, 20))
+    (1000, 500, 0)
+    """
+    chosen = kept(spec, grid)
+    if isinstance(spec, str) and chosen == (grid[0],) and len(grid) > 1:
+        raise DefinitionError(
+            f"The step filter {spec!r} keeps only t = {grid[0]}, which is noise.",
+            consequence="A slice counts the states the sampler visits, not t: nothing of what it makes would be kept.",
+            remedy=f'use a smaller stride, for instance "::{_tenth(grid)}" (t = {", ".join(map(str, grid[:: _tenth(grid)]))}),'
+            f" or name the states: [{grid[0]}]",
+            evidence=_visits(grid),
+        )
+    return chosen
+
+
+def hundredth(grid: Sequence[int]) -> tuple[int, ...]:
+    """Every hundredth generated state but noise itself; of a sampler with fewer steps the first it steps into.
+
+    >>> hundredth(respaced(1000, 500))
+    (800, 600, 400, 200, 0)
+    >>> hundredth(respaced(1000, 20))
+    (950,)
+    """
+    return tuple(grid[100::100]) or tuple(grid[1:2])
 
 
 def stepped(spec: Spec, grid: Sequence[int]) -> tuple[int, ...]:
@@ -74,9 +104,17 @@ def stepped(spec: Spec, grid: Sequence[int]) -> tuple[int, ...]:
     (3, 1)
     """
     if isinstance(spec, str | Mapping):
-        chosen = tuple(t for t in kept(spec, grid) if t != grid[0])
-        return chosen or kept(spec, grid[1:])
+        return tuple(t for t in generated(spec, grid) if t != grid[0])
     return kept(spec, grid[1:])
+
+
+def _visits(grid: Sequence[int]) -> str:
+    return f"the sampler visits {len(grid)} states from {grid[0]} down to {grid[-1]}"
+
+
+def _tenth(grid: Sequence[int]) -> int:
+    """A stride that keeps about ten of the states."""
+    return max(1, (len(grid) - 1) // 10)
 
 
 def _slice(text: str) -> slice:
@@ -128,7 +166,7 @@ def _listed(states: Sequence[object], grid: Sequence[int]) -> tuple[int, ...]:
             f"State {wrong!r} is not one the sampler visits.",
             consequence="It would stay empty for ever.",
             remedy=f"use states such as {near!r}",
-            evidence=f"the sampler visits {len(grid)} states from {grid[0]} down to {grid[-1]}",
+            evidence=_visits(grid),
         )
     repeated = sorted({t for t in chosen if chosen.count(t) > 1}, reverse=True)
     if repeated:

@@ -21,6 +21,7 @@ from flowprofile.conditioning.interventions import (
 )
 from flowprofile.definitions import Pipeline, read
 from flowprofile.errors import DefinitionError
+from flowprofile.intervening import notes
 from flowprofile.models.layers import layer_ids
 from flowprofile.models.zoo import card, unet_config
 from flowprofile.stages import schema
@@ -160,7 +161,37 @@ def test_parts_are_composed_in_either_way_of_writing(meant):
     found = meant(inline)
     assert found == meant(blocks)
     assert [one.name for one in found] == ["switch@600->7 + zero downs.0.2.fn[1] + zero ups.0.2.fn[1]"]
-    assert list(found.values()) == [(6,)]
+    assert list(found.values()) == [(6, 7)], "for label 7 the ablation acts"
+
+
+def test_what_is_done_to_a_label_is_what_any_of_its_parts_does(meant):
+    def labels(parts):
+        return list(meant(f'[interventions.x]\nkind="all"\nparts=[{parts}]').values())
+
+    ablate, switch = '{kind="ablate", layer="init_conv", channel=1}', '{kind="switch", at=600, to=7}'
+    patch = '{kind="patch", layers="mid_attn.fn", from={label=7}}'
+    assert labels(f"{ablate}, {switch}") == labels(f"{ablate}, {patch}") == [(6, 7)]
+    assert labels(f"{patch}, {switch}") == [(6,)], "nothing of it acts on label 7"
+    assert labels(switch.replace("to=7", "to=7, labels=[7]") + f", {ablate}") == [(7,)]
+    assert labels(patch.replace("=7", "=6") + f", {switch}") == [(6, 7)], "each label has a part of its own"
+
+
+def test_cells_at_which_nothing_would_act_are_named_and_so_is_a_factor_of_one(meant, tmp_path):
+    def said(tables):
+        meant(tables)
+        ready = running.assembled(tmp_path / "mine.toml")
+        return notes(ready.sweep, ready.context.interventions)
+
+    told = said('[interventions.sw]\nkind="switch"\nat=[900, 800]\nto=7')
+    assert list(told) == ["interventions.sw"]
+    assert re.search(r"not run for label 7: .*'not requested'", told["interventions.sw"])
+    both = '[interventions.x]\nkind="all"\nparts=[{kind="switch", at=600, to=7}, {kind="ablate", layer="init_conv", channel=1}]'
+    assert said(both) == {}, "one part acts"
+    one = said('[interventions.one]\nkind="ablate"\nlayer="init_conv"\nchannel=1\nvalue={scale=1.0}')
+    assert "multiplies by 1" in one["interventions.one"]
+    assert said('[interventions.sw]\nkind="switch"\nat=9\nto={flip="lipstick"}\nlabels=[6]') == {}, (
+        "as it was asked"
+    )
 
 
 def test_a_vector_comes_from_a_file_beside_the_definition(meant, tmp_path):
@@ -208,7 +239,7 @@ def test_python_values_stand_where_tables_may():
     names = ["zero mid_attn.fn[3]", "switch@500->5 + zero mid_attn.fn[1] t>=250", "switch@0->5"]
     assert list(ready.context.interventions) == names
     assert [one.title for one in ready.context.interventions.values()] == ["part", "both", "table"]
-    assert [ready.sweep.labels_of(name) for name in names] == [(3, 5), (3,), (3,)]
+    assert [ready.sweep.labels_of(name) for name in names] == [(3, 5), (3, 5), (3,)]
     json.dumps(ready.definition())
     wrong = {
         "'mid_attn.fn' has 32 channels, and no channel 431": Ablation("mid_attn.fn", (431,)),
@@ -273,6 +304,10 @@ WRONG = {
     "not in the sweep": (SWITCH + "labels=[6, 3]", 4, "labels", r"\[3\] are not in the sweep.*\[6, 7\]"),
     "same label": (SWITCH + "labels=[7]", 0, "", "switch to the same label changes nothing: 'switch@600->7' for label 7"),
     "same label too": (SWITCH + "labels=[6, 7]", 0, "", "switch to the same label changes nothing"),
+    "patch from itself": ('kind="all"\nparts=[{kind="patch", layers="init_conv", from={label=6}}, {kind="switch", at=9, to=6, labels=[6]}]', 0, "", "Its parts change nothing: .* for label 6"),
+    "region of each sample": (ABLATE + 'mask={region="eyes", read=true}', 4, "mask", "'own eyes' has no pixels.*before there is a picture"),
+    "strength 0": (STEER + "scale=0", 4, "scale", "0 times a vector, which changes nothing"),
+    "no direction": (STEER.split("vector")[0] + f"vector={[0.0] * 64}", 3, "vector", "a vector of zeros, which changes nothing"),
     "no donor": ('kind="patch"\nlayers="*"\nfrom={}', 3, "from", "names no donor"),
     "donor outside": ('kind="patch"\nlayers="*"\nfrom={label=16}', 3, "from", "Label 16 is out of range"),
     "patch of all": ('kind="patch"\nlayers="nothing*"\nfrom={label=6}', 2, "layers", r"no layer 'nothing\*'"),

@@ -48,6 +48,7 @@ WRONG = {
     "step off the grid": ('"::10"', "[1000, 999]", r"999.*visits 51 states"),
     "duplicate steps": ('"::10"', "[1000, 1000]", r"1000.*twice"),
     "no steps": ('"::10"', "[]", r"keeps no state.*line 9, key stages.trajectory"),
+    "nothing but noise": ('"::10"', '"::100"', r"'::100' keeps only t = 1000, which is noise.*line 9, key stages.trajectory.*\"::5\" \(t = 1000, 900"),
     "stride 0": ('"::10"', '"::0"', r"stride 0.*key stages.trajectory.*at least 1"),
     "too many transitions": ("steps = 50", "steps = 1001", r"1001.*1 to 1000"),
     "even window": ("window = 5", "window = 6", r"window of 6.*odd.*3 to 7"),

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 import flowprofile as fp
 from flowprofile import running
@@ -46,6 +47,61 @@ def test_a_switch_at_the_first_step_is_the_new_label_and_each_later_one_parts_wh
     assert status.sel(label=5).values.tolist() == [0, 0], "nothing to switch for label 5 itself"
 
 
+def test_an_idle_part_does_not_keep_the_others_from_acting(store):
+    idle = {"kind": "switch", "at": 500, "to": 5}
+    ablate = {"kind": "ablate", "layer": "mid_attn.fn", "channel": 3}
+    tree = opened(
+        definition({"all": {"kind": "all", "parts": [ablate, idle]}, "one": ablate}, steps=20), store
+    )
+    both = next(name for name in tree.intervention.values.tolist() if " + " in name)
+    for seed in (0, 1):
+        whole = state(tree, both, 5, seed)
+        assert np.array_equal(whole, state(tree, "zero mid_attn.fn[3]", 5, seed)), (
+            "for label 5 it is the ablation"
+        )
+        assert not np.array_equal(whole, state(tree, "none", 5, seed))
+        assert not np.array_equal(state(tree, both, 3, seed), state(tree, "zero mid_attn.fn[3]", 3, seed))
+    assert (tree["trajectory"]["status"] == 2).all()
+
+
+def test_a_patch_from_the_own_run_undoes_what_an_ablation_before_it_did(store):
+    parts = [
+        {"kind": "ablate", "layer": "init_conv", "channel": 1},
+        {"kind": "patch", "layers": "final_conv", "from": {"label": 5}},
+    ]
+    tree = opened(definition({"undone": {"kind": "all", "parts": parts}}, steps=20), store)
+    both = next(name for name in tree.intervention.values.tolist() if " + " in name)
+    for seed in (0, 1):
+        assert np.array_equal(state(tree, both, 5, seed), state(tree, "none", 5, seed)), (
+            "eps is the clean run's"
+        )
+        assert np.array_equal(state(tree, both, 3, seed), state(tree, "none", 5, seed))
+
+
+@pytest.mark.parametrize(
+    "stage",
+    [
+        {"use": "ssim", "between": "clean", "window": 5},
+        {"use": "change", "mask": {"rectangle": [0, 0, 2, 2]}},
+    ],
+)
+def test_nothing_is_compared_with_clean_runs_where_all_runs_are_clean(stage):
+    with pytest.raises(DefinitionError, match=r"the pipeline has none .*stages\.compared"):
+        running.plan(definition({}, compared=stage))
+    table = {"one": {"kind": "ablate", "layer": "mid_attn.fn", "channel": 3}}
+    running.plan(definition(table, compared=stage))
+
+
+def test_the_change_outside_of_the_whole_image_is_refused_before_anything_is_sampled():
+    table = {"one": {"kind": "ablate", "layer": "mid_attn.fn", "channel": 3}}
+    whole = {"use": "change", "mask": {"rectangle": [0, 0, 8, 8]}}
+    with pytest.raises(DefinitionError, match=r"is the whole image .*stages\.change"):
+        running.plan(definition(table, change=whole))
+    read = {"use": "change", "mask": {"region": "eyes", "read": True}}
+    with pytest.raises(DefinitionError, match="Inside and outside are the same two sets"):
+        running.plan(definition(table, model="faces32", labels=[6], change=read))
+
+
 def test_switches_cost_the_branched_minimum(store):
     ten = list(range(900, -1, -100))
     table = {"sw": {"kind": "switch", "at": ten, "to": 5}}
@@ -67,6 +123,47 @@ def test_patching_every_layer_from_another_label_reproduces_that_label(store):
         for t in (975, 500, 0):
             assert np.array_equal(state(tree, name, 3, seed, t), state(tree, "none", 5, seed, t))
         assert not np.array_equal(state(tree, "none", 3, seed), state(tree, "none", 5, seed))
+
+
+class Echo(torch.nn.Module):
+    """All that it knows of x passes one module, which it calls twice."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.last = (torch.nn.Conv2d(*ends, 3, padding=1) for ends in ((1, 4), (4, 1)))
+        self.inner = torch.nn.Conv2d(4, 4, 1)
+
+    def forward(self, x, index, label):
+        once = self.inner(self.first(x) + label.view(-1, 1, 1, 1))
+        return self.last(torch.tanh(once) + self.inner(torch.tanh(once)))
+
+
+def test_each_firing_of_a_patched_layer_is_the_donors_same_firing(store):
+    """Patched at both firings, the step is the donor's own, since both begin at the same noise."""
+    model = fp.denoiser(Echo(), (1, 8, 8), classes=2)
+    table = {"p": {"kind": "patch", "layers": "inner", "from": {"label": 1}, "time": [900, 900]}}
+    tree = opened(definition(table, model=model, steps=10, labels=[0, 1], trajectory={}), store)
+    name = next(str(name) for name in tree.intervention.values if str(name).startswith("patch"))
+    for seed in (0, 1):
+        patched = state(tree, name, 0, seed, 900)
+        assert np.array_equal(patched, state(tree, "none", 1, seed, 900))
+        assert not np.array_equal(patched, state(tree, "none", 0, seed, 900))
+
+
+def test_a_mask_that_is_a_name_only_is_refused_with_the_table_that_gives_its_pixels(store):
+    def with_mask(intervention):
+        return definition({"a": intervention}, steps=4, labels=[3])
+
+    value = fp.Ablation("mid_attn.fn", (3,), mask="eyes")
+    with pytest.raises(
+        DefinitionError, match=r"mask 'eyes', which nobody gave(.|\n)*\"mask\": a boolean array"
+    ):
+        running.plan(with_mask(value))
+    with pytest.raises(DefinitionError, match="which nobody gave"):
+        running.plan(with_mask(fp.Intervention((value, fp.Switch(500, 5)))))
+    pixels = {"kind": "ablate", "layer": "mid_attn.fn", "channel": [3], "mask": np.eye(8, dtype=bool)}
+    assert running.run(with_mask(pixels), into=store).forwards == 2 * 2 * 4
 
 
 @pytest.mark.parametrize("kept", ["::1", "::8"])
@@ -198,7 +295,8 @@ def test_similarity_to_the_unablated_sample_is_one_until_the_intervention_begins
     [
         ({"kind": "ablate", "layer": "mid_atn.fn", "channel": 0}, ["mid_atn.fn", "mid_attn.fn"]),
         ({"kind": "ablate", "layer": "mid_attn.fn", "channel": 431}, ["32 channels", "431"]),
-        ({"kind": "switch", "at": 600, "to": 3, "labels": [3]}, ["changes nothing"]),
+        ({"kind": "switch", "at": 600, "to": 3, "labels": [3]}, ["A switch to the same label changes nothing"]),
+        ({"kind": "steer", "layer": "mid_attn.fn", "vector": [0.0] * 32}, ["a vector of zeros"]),
         ({"kind": "switch", "at": 1000, "to": 5}, ["outside 0 .. 999"]),
         ({"kind": "ablate", "layer": "mid_attn.fn", "channel": 0, "time": [100, 400]}, ["counts down"]),
         ({"kind": "ablat", "layer": "mid_attn.fn", "channel": 0}, ["did you mean 'ablate'"]),
@@ -249,6 +347,22 @@ def test_gradients_and_activations_are_of_the_run_that_was_changed(store):
         ablated = values.sel(intervention="zero mid_attn.fn[3]")
         changed = not np.array_equal(ablated.values, values.sel(intervention="none").values)
         assert changed or node == "max_channel", node
+
+
+def test_a_patch_from_the_own_run_is_refused_in_its_own_words():
+    table = {"p": {"kind": "patch", "layers": "mid_attn.fn", "from": {"label": 3}}}
+    with pytest.raises(
+        DefinitionError, match=r"A patch from the own run changes nothing.*interventions\.p"
+    ) as refused:
+        running.plan(definition(table, labels=[3]))
+    assert "another label or seed" in refused.value.remedy
+    running.plan(definition(table, labels=[3, 5]))
+
+
+def test_guidance_away_from_the_label_is_refused():
+    with pytest.raises((DefinitionError, ValueError), match="greater than or equal to 0"):
+        definition({}, sampler={"guidance_scale": -3.0})
+    running.plan(definition({}, sampler={"guidance_scale": 0.0}))
 
 
 def test_a_patch_under_guidance_is_refused():

@@ -142,7 +142,9 @@ at_site = st.builds(
     st.just(WHOLE),
     st.sampled_from([None, "left", "soft"]),
 ) | st.builds(
-    Steer, st.just(SITE), st.lists(st.sampled_from([0.0, 1.0, -0.3]), min_size=4, max_size=4).map(tuple)
+    Steer,
+    st.just(SITE),
+    st.lists(st.sampled_from([0.0, 1.0, -0.3]), min_size=4, max_size=4).map(tuple).filter(any),
 )
 
 
@@ -329,10 +331,16 @@ WRONG = {
     "truth as channel": (lambda: zero(True), "True is not a whole number"),
     "half a channel": (lambda: zero(0.5), "0.5 is not a whole number"),
     "no layer": (lambda: Ablation("", (1,)), "not the name of a layer"),
+    "a number for channels": (lambda: Ablation(SITE, 3), r"write \(3,\)"),
+    "text for channels": (lambda: Ablation(SITE, "3"), "not a tuple"),
+    "two numbers for a span": (lambda: zero(1, span=(700, 400)), r"write Span\(700, 400\)"),
+    "pixels for a mask": (lambda: zero(1, mask=np.ones((4, 4), bool)), "is a ndarray, and not a name"),
     "infinite factor": (lambda: scale(float("inf"), 1), "inf of 'mid_attn.fn' is not a finite"),
     "no number": (lambda: scale(float("nan"), 1), "nan .* is not a finite"),
     "infinite direction": (lambda: Steer(SITE, (1.0, float("inf"))), "inf .* is not a finite"),
     "beyond float32": (lambda: Steer(SITE, (1e39,)), "not a finite"),
+    "strength 0": (lambda: Steer(SITE, (1.0,), 0.0), "changes nothing"),
+    "no direction": (lambda: Steer(SITE, (0.0, -0.0, 1e-60)), "changes nothing"),
     "empty direction": (lambda: Steer(SITE, ()), "without numbers"),
     "unknown mode": (lambda: zero(1, mode="zeros"), "did you mean 'zero'"),
     "unknown statistic": (lambda: OwnChannel(200, statistic="summ"), "did you mean 'sum'"),

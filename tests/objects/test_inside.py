@@ -205,13 +205,32 @@ def test_an_activation_that_is_no_number_is_named_and_its_strongest_channel_is_m
         ({"volume": {"use": "gradient_volume", "mask": np.ones((8, 8))}}, ["boolean"]),
         ({"max_channel": {"mask": "eyes"}}, ["region"]),
         ({"label_ssim": {"use": "ssim", "between": "labels", "window": 5}}, ["two labels"]),
+        ({"activations": {"layers": []}}, ["empty list of layers", "stages.activations"]),
+        ({"max_channel": {"layers": []}}, ["empty list of layers"]),
+        ({"attention": {"layers": "init_conv"}}, ["'init_conv' is no attention branch", "channel_sums"]),
+        ({"attention": {"layers": ["mid_attn.fn", "downs.0.0.net"], "residual": True}}, ["'downs.0.0.net' is no", "residual add"]),
+        ({"attention": {"layers": "mid_attn", "residual": True}}, ["did you mean 'mid_attn.fn'"]),
+        ({"rows": {"use": "gradient_volume", "mask": {"rectangle": [0, 0, 2, 2]}, "reduce": "none"},
+          "influence": {"needs": ["rows"]}}, ["colour channels apart", "stages.influence", 'reduce = "sum"']),
+        ({"rows": {"use": "gradient_volume", "mask": {"rectangle": [0, 0, 2, 2]}}, "one": {"use": "influence", "needs": ["rows"]},
+          "two": {"use": "influence", "needs": ["one"]}}, ["'one' is no gradient volume"]),
+        ({"max_channel": {"keep": "::100"}}, ["t = 1000, which is noise", "stages.max_channel"]),
     ],
-)
+)  # fmt: skip
 def test_wrong_looks_are_refused_before_a_model_is_loaded(stages, words):
     with pytest.raises(DefinitionError) as refused:
         running.plan(definition(stages, labels=[3]))
     for word in words:
         assert word in str(refused.value)
+
+
+def test_attention_is_looked_at_as_the_branch_or_as_the_sum_behind_it():
+    def looked(**table):
+        ready = running.assembled(definition({"attention": {"keep": [500], **table}}))
+        return ready.graph.stages["attention"].params["layers"]
+
+    assert looked(layers="mid_attn.fn") == ["mid_attn.fn"]
+    assert looked(layers="mid_attn.fn", residual=True) == looked(layers="mid_attn") == ["mid_attn"]
 
 
 def test_a_volume_over_the_budget_is_refused_with_its_bytes(store):

@@ -1,6 +1,7 @@
 """Stages that hold different pixels of one volume are one node, and reading a pixel reads that pixel."""
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import numpy.testing as npt
@@ -108,6 +109,32 @@ def test_pixels_of_several_masks_are_one_node(joined) -> None:
                 missing = 1 if (pixel, seed, t) == (10, 0, 12) else 0
                 assert int(status.sel(seed=seed, time=t, pixel=pixel)) == (2 if present else missing)
                 npt.assert_array_equal(cell, truth(seed, t, pixel) if present else np.full((8, 8), np.nan))
+
+
+def test_the_plain_name_shows_the_mask_that_was_asked_for_last_and_another_name_all_pixels(
+    tmp_path, layout
+) -> None:
+    url = str(tmp_path / "s")
+    for key, pixels in (("a", [2, 40]), ("b", [3, 9, 60])):
+        fill(url, volume(key, pixels, [12], reduce="sum"), (0,), layout=layout)
+    asked = {"gradients/pgv": {"1a2b": [2, 9, 60], "ffff": [5]}}
+    run = replace(RUN, attrs={"masks": asked})
+    with Store.open(url, layout=layout) as store:
+        store.prepare(run, Sweep((0,), (0,)), [volume("b", [3, 9, 60], [12], reduce="sum")])
+    tree = open_profile(url)
+    shown, whole = tree["gradients/pgv"].to_dataset(), tree["gradients/pgv[pixel=all]"].to_dataset()
+    assert shown["pixel"].values.tolist() == [2, 9, 60]
+    assert whole["pixel"].values.tolist() == [2, 3, 9, 40, 60]
+    xr.testing.assert_identical(shown.load(), whole.isel(pixel=[0, 2, 4]).load())
+    npt.assert_array_equal(
+        shown["gradient"].sel(pixel=9, seed=0, time=12, intervention="none", label=0), truth(0, 12, 9)
+    )
+    assert tree.profile.sel(pixel=(1, 1), objects="gradients/pgv")["status"].item() == 2
+    fill(url, volume("d", [5, 6], [12], of="ffff", reduce="abs"), (0,), layout=layout)
+    again = open_profile(url)["gradients"]
+    assert set(again.children) == {"pgv", "pgv[reduce=abs]", "pgv[reduce=sum]"}, (
+        "every version has a name already"
+    )
 
 
 def test_any_selection_of_a_joined_node(joined) -> None:

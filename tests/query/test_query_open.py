@@ -4,9 +4,11 @@ import pickle
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import numpy.testing as npt
 import pytest
 import xarray as xr
 
@@ -18,6 +20,7 @@ from flowprofile.store.layout import StoreLayout
 from flowprofile.store.places import LocalPlace, Place
 from flowprofile.store.promise import promise
 from flowprofile.store.store import Store
+from flowprofile.store.verify import verify
 
 
 def test_plain_names_sorted_axes_and_label_attributes(specimen, filled) -> None:
@@ -159,6 +162,39 @@ def test_several_parameter_sets_and_nulls(house) -> None:
     assert np.isnan(latest["null"].sel(time=8)).all()
     small(house, [measure("measures/ssim", "a", times, 1, win=7)])
     assert (open_profile(house.url)["measures/ssim"]["value"] == 1).all(), "the latest asked for comes first"
+
+
+def test_versions_that_differ_in_their_mask_are_told_apart_by_its_name(house) -> None:
+    def masked(key: str, digest: str, name: str) -> StageDeclaration:
+        stage = measure("gradients/pull", key, [12], 1, mask=digest)
+        return replace(stage, attrs={**stage.attrs, "mask_name": name})
+
+    small(house, [masked("a", "1f" * 16, "eyes"), masked("b", "2e" * 16, "[1:4, 1:6]")])
+    names = set(open_profile(house.url)["gradients"].children)
+    assert names == {"pull", "pull[mask=eyes]", "pull[mask=[1:4, 1:6]]"}
+
+
+INTERVENTIONS = {
+    "none": {"kind": "none", "factor": -1.0, "t_first": -1, "t_last": -1},
+    "scale(-1) a[1] t<=6": {"kind": "scale", "factor": -1.0, "t_first": 6, "t_last": 0},
+    "zero a[1]": {"kind": "zero", "factor": -1.0, "t_first": -1, "t_last": 0},
+    "steer a+2*#1": {"kind": "steer", "factor": 2.0, "t_first": -1, "t_last": 0},
+    "scale(-1) a[1] + switch@6->1": {"kind": "several", "factor": -1.0, "t_first": -1, "t_last": 0},
+    "switch@6->1 + zero a[1]": {"kind": "several", "factor": -1.0, "t_first": -1, "t_last": 0},
+}
+
+
+def test_coordinates_of_interventions_can_be_computed_with(specimen, house) -> None:
+    names = tuple(INTERVENTIONS)
+    told = {c: {name: row[c] for name, row in INTERVENTIONS.items()} for c in INTERVENTIONS["none"]}
+    house.run = replace(specimen.RUN, intervention_coords=told, attrs={"model": {"steps": 20}})
+    house.request(Sweep((0,), (0,), names), [12], fill=False)
+    for data in (open_profile(house.url), open_profile(house.url)["trajectory"]):
+        npt.assert_array_equal(data["factor"], [np.nan, -1, np.nan, 2, -1, np.nan])
+        assert data["t_first"].values.tolist() == [-1, 6, 19, 19, 19, 19]
+        early = data["intervention"].where(data["t_first"] >= 10, drop=True).values.tolist()
+        assert early == list(names[2:]), "in force from the beginning, and not the clean run"
+    assert verify(house.url).findings == (), "what is stored is as it was"
 
 
 def test_several_runs_are_children(house) -> None:

@@ -19,6 +19,7 @@ from flowprofile.store.snapshot import snapshot
 from flowprofile.store.store import Store
 from flowprofile.store.tree import Opener
 
+TITLES = ("none", "sw", "sw", "own", "control")
 NAMES = ("none", "switch@6->1", "switch@9->1", "zero mid.fn[3]", "zero mid.fn[17]")
 SHAPES = {"downs.0.fn": (2, 8, 8), "mid.fn": (4, 4, 4), "ups.0.fn": (4, 4, 4)}
 ORDER = {"downs.0.fn": 0, "ups.0.fn": 2, "mid.fn": 1}
@@ -80,7 +81,8 @@ def fill(
 @pytest.fixture(scope="module")
 def url(tmp_path_factory, specimen) -> str:
     found = str(tmp_path_factory.mktemp("selecting") / "s")
-    run = RunDeclaration("faces", "ab" * 8, (1, 4), {}, specimen.RUN.label_coords)
+    titles = {"title": dict(zip(NAMES, TITLES, strict=True))}
+    run = RunDeclaration("faces", "ab" * 8, (1, 4), {}, specimen.RUN.label_coords, titles)
     fill(found, run, Sweep((0, 1, 2, 5), (0, 1, 2), NAMES), layers_of("faces"), specimen.LAYOUT)
     return found
 
@@ -122,6 +124,10 @@ def tree(url) -> xr.DataTree:
         ({"intervention": "*fn[3]"}, "intervention", [NAMES[3]]),
         ({"intervention": ["zero*", "none", "*17*"]}, "intervention", [NAMES[3], NAMES[4], "none"]),
         ({"intervention": {"zero*", "none"}}, "intervention", ["none", NAMES[3], NAMES[4]]),
+        ({"intervention": "sw"}, "intervention", list(NAMES[1:3])),
+        ({"intervention": "own"}, "intervention", [NAMES[3]]),
+        ({"intervention": ["control", "none", "sw"]}, "intervention", [NAMES[4], "none", *NAMES[1:3]]),
+        ({"intervention": "contr*"}, "intervention", [NAMES[4]]),
     ],
 )
 def test_spellings(tree, selection, axis, values) -> None:
@@ -165,6 +171,14 @@ def test_spellings(tree, selection, axis, values) -> None:
         ({"intervention": slice("a", "b")}, "a glob such as"),
         ({"intervention": "swich@6->1"}, "did you mean 'switch@6->1'"),
         ({"intervention": ["none", "patch*"]}, "no intervention"),
+        ({"intervention": "ovn"}, "did you mean 'own'"),
+        ({"layer": "mid.fm", "objects": "activations/*"}, "did you mean 'mid.fn'"),
+        ({"layer": ["mid.fn", "mod.fn"], "objects": "activations/*"}, "has the layer 'mod.fn'"),
+        ({"layer": "mid.fn", "objects": "gradients/pgv"}, "none of gradients/pgv has layers"),
+        (
+            {"pixel": 8, "objects": ["max_channel", "activations/mid.fn"]},
+            "none of max_channel, .* has pixels",
+        ),
         ({"layer": "mid.fm"}, "did you mean 'mid.fn'"),
         ({"layer": ["mid.fn", "mod.fn"]}, "has the layer 'mod.fn'"),
         ({"pixel": (1, 1)}, r"Nothing stored has the pixel \(1, 1\)"),
@@ -211,6 +225,24 @@ def test_layers_of_one_shape_are_one_dataset(tree) -> None:
     assert isinstance(tree_of_layers, xr.DataTree)
     assert set(tree_of_layers["activations"].children) == set(SHAPES)
     assert isinstance(tree.profile.sel(objects=["activations/mid.fn", "max_channel"]), xr.DataTree)
+
+
+def test_a_layer_is_chosen_among_the_groups_that_hold_one_each(tree) -> None:
+    find = tree.profile.sel
+    groups = set(find(layer="mid.fn")["activations"].children)
+    assert groups == {"mid.fn"}, "not those of all layers"
+    assert set(find(layer="*s.0.fn")["activations"].children) == {"downs.0.fn", "ups.0.fn"}
+    one = find(layer="mid.fn", objects="activations/*", seed=2, label=1, intervention="none")
+    assert one["activation"].dims == ("time", "channel", "y", "x")
+    assert one["layer"].item() == "mid.fn"
+    assert (one["activation"].sel(time=6) == value("mid", 2, 1, "none", 6)).all()
+    some = find(layer=["ups.0.fn", "mid.fn"], objects="activations/*")
+    assert some["layer"].values.tolist() == ["ups.0.fn", "mid.fn"], "as it was asked"
+    assert find(layer="mid*", objects="activations/*")["layer"].values.tolist() == ["mid.fn"]
+    both = find(layer="mid.fn", objects=["activations/*", "max_channel"])
+    assert {path.strip("/") for path in both.groups} >= {"activations/mid.fn", "max_channel"}
+    assert "ups.0.fn" not in both["activations"].children
+    assert both["max_channel"]["layer"].item() == "mid.fn"
 
 
 def test_large_layers_side_by_side_stay_lazy(tree, monkeypatch) -> None:

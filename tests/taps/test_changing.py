@@ -5,8 +5,18 @@ import torch
 from listening import caller, still
 from torch import nn
 
-from flowprofile.conditioning.interventions import Ablation, OwnChannel, Steer, Switch
+from flowprofile.conditioning.interventions import (
+    Ablation,
+    Difference,
+    Intervention,
+    OwnChannel,
+    Patch,
+    Span,
+    Steer,
+    Switch,
+)
 from flowprofile.errors import DefinitionError
+from flowprofile.models.editing import Lane, edits
 from flowprofile.models.layers import layer_ids
 from flowprofile.models.taps import tapping
 
@@ -65,17 +75,77 @@ def test_parts_of_interventions_reach_every_lane(thin):
     assert not seen["mid_attn.fn"].any()  # the caller's own edit comes after the parts
 
 
-def test_parts_that_need_another_run_or_no_layer_are_refused(thin):
-    with (
-        pytest.raises(DefinitionError, match="clean run"),
-        tapping(thin, interventions=[Ablation("mid_attn.fn", OwnChannel(200))]),
-    ):
-        caller(thin)()
-    with (
-        pytest.raises(DefinitionError, match="does not edit a layer"),
-        tapping(thin, interventions=[Switch(600, 7)]),
-    ):
+SITE = "mid_attn.fn"
+ZERO = Ablation(SITE, (0,))
+
+REFUSED = {
+    "an own channel": ([Ablation(SITE, OwnChannel(200))], "clean run"),
+    "a switch": ([Switch(600, 7)], "does not edit a layer"),
+    "a switch in an intervention": (Intervention((ZERO, Switch(600, 7))), "does not edit a layer"),
+    "a donor": ([Patch((SITE,), 6)], "reads a donor's run"),
+    "means of other runs": ([Steer(SITE, Difference((1,), (0,), 9, (0,)))], "means of other runs"),
+    "a span": ([Ablation(SITE, (0,), span=Span(700, 400))], "has a span"),
+    "a mask": ([Ablation(SITE, (0,), mask="eyes")], "mask 'eyes', which holds no pixels"),
+    "parts that do not commute": ([ZERO, Steer(SITE, (1.0,) * 64)], "do not commute"),
+    "a factor twice": ([Ablation(SITE, (0,), "scale", 0.5), Ablation(SITE, (0,), "scale", 0.5)], "twice"),
+    "a number": ([3], "3 is not something that can be done"),
+    "a name": (SITE, "'mid_attn.fn' is not something that can be done"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_one_call_cannot_carry_out_is_refused_before_anything_is_attached(thin, what):
+    given, words = REFUSED[what]
+    with pytest.raises(DefinitionError, match=words), tapping(thin, interventions=given):
         pytest.fail("entered")
+
+
+@pytest.mark.parametrize("given", [ZERO, (ZERO,), Intervention((ZERO,)), [Intervention((ZERO,), "mine")]])
+def test_a_part_alone_and_a_whole_intervention_do_the_same(thin, given):
+    call = caller(thin)
+    with tapping(thin, interventions=given):
+        assert torch.equal(call(), outcome(thin, call, SITE, in_place=False))
+
+
+@pytest.mark.parametrize(
+    ("model", "taps", "edits", "words"),
+    [
+        (None, None, None, "None does not name a layer"),
+        (None, 3, None, "3 does not name a layer"),
+        (None, ["init_conv", 3], None, "3 does not name a layer"),
+        ("faces32", "init_conv", None, r"'faces32' is a name.*\n.*\n.*flowprofile.load\('faces32'\)"),
+        (None, (), {"init_conv": 3}, "which function changes which layer"),
+        (None, (), [first_channel_zero], "which function changes which layer"),
+    ],
+)
+def test_what_names_no_network_no_layer_and_no_edit_is_refused(thin, model, taps, edits, words):
+    with pytest.raises(DefinitionError, match=words), tapping(model or thin, taps, edits=edits):
+        pytest.fail("entered")
+
+
+class Twice(nn.Module):
+    """Calls one module twice, once on what it made of the first call."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(2, 2)
+
+    def forward(self, x):
+        first = self.inner(x)
+        return first + 3.0 * self.inner(first)
+
+
+@pytest.mark.parametrize("forwards", [1, 3])
+def test_in_every_forward_a_patch_begins_with_the_first_firing(forwards):
+    torch.manual_seed(0)
+    network, donor, x = still(Twice()), torch.randn(1, 2), torch.randn(1, 2)
+    with tapping(network, "inner") as seen:
+        whole = network(donor)
+    parts = (Patch(("inner",), 6),)
+    given = {("inner", call): seen["inner", call][0] for call in range(2)}
+    with tapping(network, edits=edits([Lane(parts, donor=given)])):
+        for _ in range(forwards):
+            assert torch.equal(network(x), whole)
 
 
 @pytest.mark.parametrize("wrong", [lambda a: a.mul_(0.0), lambda a: a[:, :1], torch.Tensor.double])

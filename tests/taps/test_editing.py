@@ -70,8 +70,19 @@ def test_steer_adds_a_direction_everywhere_and_patch_takes_the_donors_output():
     difference = Difference((1,), (0,), 200, (0, 1))
     given_mean = {(SITE, difference): torch.tensor(vector)}
     assert same_bits(edited(a, Steer(SITE, difference, scale=2.0), vectors=given_mean), moved)
-    patched = edited(a, Patch((SITE, "mid_attn.fn"), 6, None, None), donor={SITE: donor})
+    patched = edited(a, Patch((SITE, "mid_attn.fn"), 6, None, None), donor={(SITE, 0): donor})
     assert torch.equal(patched, donor.expand_as(a))
+
+
+def test_each_firing_of_a_layer_gets_the_donors_output_of_the_same_firing():
+    a, donor = output(0), {(SITE, call): output(10 + call, 1)[0] for call in range(2)}
+    (edit,) = edits([Lane((Patch((SITE,), 6),), donor=donor)] * len(a)).values()
+    for _ in range(2):
+        edit.begin()
+        for call in range(2):
+            assert torch.equal(edit(a), donor[SITE, call].expand_as(a))
+    with pytest.raises(DefinitionError, match=r"gives nothing for firing 2.*\n.*\n.*\n.*fired 2 times"):
+        edit(a)
 
 
 def test_an_own_channel_is_another_one_in_every_lane():
@@ -155,7 +166,7 @@ def test_edits_are_differentiable_and_leave_the_graph_whole():
         (Ablation(SITE, OwnChannel(200)), {}),
         (ablation(0, mask="face"), {"masks": {"fase": torch.ones(4, 4)}}),
         (Patch((SITE,), 6, None, None), {}),
-        (Patch((SITE,), 6, None, None), {"donor": {SITE: torch.zeros(2, 2, 2)}}),
+        (Patch((SITE,), 6, None, None), {"donor": {(SITE, 0): torch.zeros(2, 2, 2)}}),
         (Steer(SITE, (1.0,)), {}),
     ],
 )

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowprofile.errors import DefinitionError
-from flowprofile.time.steps import full, kept, respaced
+from flowprofile.time.steps import full, generated, hundredth, kept, respaced, stepped
 
 
 def test_a_slice_counts_generated_states():
@@ -70,6 +70,24 @@ def test_exponential_keeps_both_ends_and_exactly_as_many_as_asked(T: int, data):
 def test_refusals_say_what_to_write(spec, says: str):
     with pytest.raises(DefinitionError, match=says):
         kept(spec, full(1000))
+
+
+def test_a_slice_that_counts_past_all_states_but_noise_is_refused_and_a_named_one_is_not():
+    short = respaced(1000, 20)
+    with pytest.raises(DefinitionError, match=r"keeps only t = 1000, which is noise") as refused:
+        generated("::100", short)
+    assert "counts the states" in refused.value.consequence
+    assert '"::2" (t = 1000, 900, ' in refused.value.remedy
+    with pytest.raises(DefinitionError, match="which is noise"):
+        stepped("::100", short)
+    assert generated([1000], short) == generated(1000, short) == (1000,)
+    assert generated("::20", short) == (1000, 0)
+    assert generated(":1", (0,)) == (0,)
+
+
+def test_every_hundredth_state_is_the_default_of_what_is_dear_and_never_none():
+    assert hundredth(full(1000)) == stepped("::100", full(1000)) == tuple(range(900, -1, -100))
+    assert hundredth(respaced(1000, 40)) == (975,)
 
 
 def test_a_state_between_respaced_ones_is_refused_with_its_neighbours():

@@ -1,0 +1,270 @@
+"""Carry experiments out, one by one: choose seeds, run what is missing, judge, draw. One that fails is told, not raised."""
+
+import json
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Final
+
+import xarray as xr
+
+from flowprofile import opening
+from flowprofile.assembly import Assembled, assemble
+from flowprofile.axes import INTERVENTION, LABEL, SEED
+from flowprofile.errors import DefinitionError, FlowProfileError
+from flowprofile.flow.events import Listen
+from flowprofile.models.card import ModelCard
+from flowprofile.projecting import project
+from flowprofile.report.budget import affordable, shares
+from flowprofile.report.items import Item
+from flowprofile.report.pictures import Shown, data_uri
+from flowprofile.report.verdicts import Verdict
+from flowprofile.running import calibrate, run
+
+CHOSEN: Final = "chosen.json"
+"""Beside the stores: how many seeds a budget gave each item, so that the same command gives the same page."""
+
+Listening = Callable[[str], AbstractContextManager[Listen]]
+"""What is told while an item runs, from a line that says which."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure of the page."""
+
+    source: str
+    """Data URI."""
+    told: str
+    """What is to be seen."""
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Section:
+    """One item as it came out."""
+
+    item: Item
+    store: str
+    command: str
+    n: int = 0
+    """Seeds; 0 where it failed before they were chosen."""
+    labels: tuple[str, ...] = ()
+    card: ModelCard | None = None
+    """The model, once it is known."""
+    verdict: Verdict | None = None
+    pictures: tuple[Picture, ...] = ()
+    failure: FlowProfileError | None = None
+    forwards: int = 0
+    """Network evaluations of this time; 0 where everything was stored already."""
+    seconds: float = 0.0
+    notes: tuple[str, ...] = field(default=())
+
+
+@dataclass(frozen=True)
+class Orders:
+    """How a report is to be made."""
+
+    into: Path
+    """Folder of the stores."""
+    budget: float | None = None
+    """Minutes; None for as many seeds as the definitions say."""
+    overrides: tuple[str, ...] = ()
+    """Values given on the command line, for the commands on the page."""
+    allow_code: bool = False
+
+
+def sections(items: Sequence[Item], orders: Orders, listening: Listening) -> Iterator[Section]:
+    """Every item as it came out, in order."""
+    began = perf_counter()
+    costs = None if orders.budget is None else _costs(items, orders)
+    for place, item in enumerate(items):
+        left = None if orders.budget is None else 60 * orders.budget - (perf_counter() - began)
+        yield _section(item, orders, listening, place, len(items), costs, left)
+
+
+Costs = Mapping[str, tuple[float, float]]
+"""Projected seconds of each item with its least and with all of its seeds."""
+
+
+def _section(
+    item: Item,
+    orders: Orders,
+    listening: Listening,
+    place: int,
+    count: int,
+    costs: Costs | None,
+    left: float | None,
+) -> Section:
+    began = perf_counter()
+    store = orders.into / item.name
+    section = Section(item, str(store), _command(item, orders), n=0)
+    try:
+        n = _seeds(item, orders, costs, left)
+        section = replace(section, n=n)
+        ready = of_seeds(item, n, allow_code=orders.allow_code)
+        labels = tuple(_said(ready.card, label) for label in ready.sweep.labels)
+        section = replace(section, labels=labels, card=ready.card, command=_command(item, orders, n))
+        with listening(f"[{place + 1}/{count}] {item.report.item}: {item.report.title} (n = {n})") as listen:
+            outcome = run(ready, into=store, listen=listen, allow_code=orders.allow_code)
+        section = replace(section, forwards=outcome.forwards, notes=tuple(outcome.warnings.values()))
+        section = _judged(section, ready)
+    except FlowProfileError as error:
+        section = replace(section, failure=error)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the other experiments must still appear
+        section = replace(section, failure=_unforeseen(error))
+    return replace(section, seconds=perf_counter() - began)
+
+
+def of_seeds(item: Item, n: int, *, allow_code: bool = False) -> Assembled:
+    """The item's pipeline for its first n seeds."""
+    first = item.pipeline.cases.seeds[0]
+    cases = item.pipeline.cases.model_copy(update={"seeds": tuple(range(first, first + n))})
+    return assemble(item.pipeline.model_copy(update={"cases": cases}), item.text, allow_code=allow_code)
+
+
+def _said(card: ModelCard, label: int) -> str:
+    names = " + ".join(card.labels.names(label))
+    return f"{card.labels.bits(label)} ({names or 'no attribute'})" if card.labels.attributes else str(label)
+
+
+def _judged(section: Section, ready: Assembled) -> Section:
+    """The section with its verdict and its pictures."""
+    item = section.item
+    tree = only(opening.open(section.store, run=ready.run), ready)
+    named = naming(tree, ready)
+    nodes = {stage: tree[named(stage)].to_dataset().load() for stage in item.rule.stages(item.params)}
+    verdict = item.rule.judge(nodes, item.params)
+    shown = Shown(tree, named, verdict)
+    pictures = tuple(
+        Picture(data_uri(drawing.draw(shown, params)), drawing.told, table.caption)
+        for (drawing, params), table in zip(item.drawings, item.report.figure, strict=True)
+    )
+    return replace(section, verdict=verdict, pictures=pictures)
+
+
+def only(tree: xr.DataTree, ready: Assembled) -> xr.DataTree:
+    """The profile of the pipeline's own cases, where a store holds more."""
+    sweep = ready.sweep
+    wanted: dict[str, list[Any]] = {
+        SEED: list(sweep.seeds),
+        LABEL: list(sweep.labels),
+        INTERVENTION: list(sweep.interventions),
+    }
+    more = {
+        axis: some for axis, some in wanted.items() if set(tree.coords[axis].values.tolist()) != set(some)
+    }
+    if not more:
+        return tree
+    root = tree.to_dataset().sel(more)
+    nodes = {"/": root}
+    for node in tree.subtree:
+        if node is not tree:
+            part = node.to_dataset()
+            part = part.sel({axis: some for axis, some in more.items() if axis in part.dims})
+            nodes[node.path] = part.drop_vars([name for name in part.coords if name in root.indexes])
+    return xr.DataTree.from_dict(nodes)
+
+
+def naming(tree: xr.DataTree, ready: Assembled) -> Callable[[str], str]:
+    """Where a stage of the definition is in the tree: by its key, since a name may stand for an earlier recipe."""
+    keys = {str(node.attrs["key"]): node.path.strip("/") for node in tree.subtree if "key" in node.attrs}
+
+    def named(stage: str) -> str:
+        if stage not in ready.graph.stages:
+            return stage
+        group = ready.graph.stages[stage].group
+        return keys.get(ready.graph.keys[stage], group)
+
+    return named
+
+
+def _seeds(item: Item, orders: Orders, costs: Costs | None, left: float | None) -> int:
+    """How many seeds an item gets: all of them, or what the budget that is left affords."""
+    report = item.report
+    if costs is None or left is None:
+        return report.seeds
+    remembered = _chosen(orders.into).get(_choice(item, orders))
+    if isinstance(remembered, int) and report.least <= remembered <= report.seeds:
+        return remembered
+    names = list(costs)[list(costs).index(item.name) :] if item.name in costs else []
+    if not names:
+        return report.least
+    mine = shares([costs[name][1] for name in names], [costs[name][0] for name in names], left)[0]
+    few, many = costs[item.name]
+    each = (many - few) / max(1, report.seeds - report.least)
+    n = affordable(lambda n: few + each * (n - report.least), mine, least=report.least, most=report.seeds)
+    _choose(orders.into, _choice(item, orders), n)
+    return n
+
+
+def _costs(items: Sequence[Item], orders: Orders) -> Costs:
+    """What each would cost from nothing; one that cannot be planned is left to fail in its turn."""
+    found = {}
+    for item in items:
+        with suppress(FlowProfileError):
+            found[item.name] = (
+                _seconds(item, item.report.least, orders),
+                _seconds(item, item.report.seeds, orders),
+            )
+    return found
+
+
+def _seconds(item: Item, n: int, orders: Orders) -> float:
+    ready = of_seeds(item, n, allow_code=orders.allow_code)
+    projection = project(ready, None)
+    if len(projection.seconds) < len(projection.plan.graph.stages):
+        _time(ready)
+        projection = project(ready, None)
+    return sum(projection.seconds.values())
+
+
+def _time(ready: Assembled) -> None:
+    """Measure this machine's rates for a pipeline, or those of sampling alone where it cannot be made small."""
+    try:
+        calibrate(ready)
+    except DefinitionError:
+        # A few steps of one label have no state t = 200, no second label; sampling is nearly all of the cost anyway.
+        bare: dict[str, Any] = {"interventions": {}, "stages": {"trajectory": {}}}
+        calibrate(assemble(ready.pipeline.model_copy(update=bare), allow_code=True))
+
+
+def _choice(item: Item, orders: Orders) -> str:
+    return f"{item.name}@{item.digest} within {orders.budget:g} minutes"
+
+
+def _chosen(into: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((into / CHOSEN).read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _choose(into: Path, choice: str, n: int) -> None:
+    into.mkdir(parents=True, exist_ok=True)
+    table = json.dumps({**_chosen(into), choice: n}, indent=1, sort_keys=True)
+    (into / CHOSEN).write_text(f"{table}\n", "utf-8")
+
+
+def _command(item: Item, orders: Orders, n: int | None = None) -> str:
+    """What to type to compute an item's numbers again."""
+    words = ["flowprofile", "run", str(item.path), "--into", str(orders.into / item.name)]
+    sets = [one for one in orders.overrides if not one.startswith("report.")]
+    if n is not None:
+        first = item.pipeline.cases.seeds[0]
+        sets.append(f"cases.seeds={first}:{first + n}")
+    for one in sets:
+        words += ["--set", one]
+    return shlex.join(words + (["--allow-code"] if orders.allow_code else []))
+
+
+def _unforeseen(error: Exception) -> FlowProfileError:
+    return FlowProfileError(
+        "The experiment stopped on an error that nobody foresaw.",
+        consequence="It has no verdict; what was committed to its store is safe.",
+        remedy="run it alone to see where it stopped",
+        evidence=f"{type(error).__name__}: {error}"[:500],
+    )
