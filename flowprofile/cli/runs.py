@@ -162,6 +162,7 @@ def run(
             memory=memory,
             disk=disk,
             accept_weights=accept_weights,
+            allow_code=allow_code,
             cluster=cluster,
             part=part,
             wait=wait,

@@ -333,3 +333,24 @@ def test_the_command_line_says_what_json_says(tmp_path):
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert json.loads(done.stdout)["forwards"] == 32
+
+
+def test_code_of_ones_own_reaches_the_workers_of_a_command(tmp_path):
+    (tmp_path / "lab.py").write_text(
+        "import flowprofile as fp\n\n"
+        '@fp.measure(on="trajectory", version=1)\n'
+        "def brightness(x):\n"
+        '    """Mean over pixels."""\n'
+        '    return x.mean(["channel", "y", "x"])\n'
+    )
+    (tmp_path / "own.toml").write_text(
+        'model = "gaussian8"\nsampler = { steps = 4 }\n[cases]\nseeds = "0:3"\nlabels = [0]\n'
+        '[stages.trajectory]\n[stages.brightness]\nuse = "lab:brightness"\n'
+    )
+    command = [sys.executable, "-m", "flowprofile", "run", "own.toml", "--into", "store", "--allow-code",
+               "--cluster", "processes:1", "--json"]  # fmt: skip
+    done = subprocess.run(
+        command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["regions"] > 0
