@@ -54,6 +54,8 @@ class Given:
     """The last state of the chain named by a need with that view, dims (case, ...)."""
     sources: Mapping[tuple[Case, int], xr.Dataset] = field(default_factory=dict)
     """Results of other cases: by the case that reads and the number of the source, dims (time, ...)."""
+    times: tuple[int, ...] = ()
+    """The states that are wanted; a block holds others too, as their history."""
 
 
 class Walker(Protocol):

@@ -148,7 +148,7 @@ class Walk:
                 if wanted:
                     found = self.shelf.read(source.stage, (source.case,), wanted)
                     sources[case, number] = found.isel({CASE: 0}, drop=True)
-        return Given(self.shelf.finals[names[0]] if names else None, sources)
+        return Given(self.shelf.finals[names[0]] if names else None, sources, tuple(times))
 
     def _results(self, name: str, span: Mask) -> xr.Dataset | None:
         """A pointwise stage's block."""

@@ -17,7 +17,7 @@ from flowprofile.axes import CASE, CHANNEL, LAYER, PIXEL, TIME, X, Y
 from flowprofile.cases import Case
 from flowprofile.definitions import Table
 from flowprofile.errors import DefinitionError
-from flowprofile.flow.blocks import cases_of, times_of
+from flowprofile.flow.blocks import cases_of
 from flowprofile.flow.fingerprint import key
 from flowprofile.flow.stage import Given, Need, Stage
 from flowprofile.kinds import Context, Kind, Request
@@ -87,8 +87,7 @@ def asking(context: Context, rows: Rows, dims: Mapping[str, tuple[str, ...]]) ->
         from flowprofile.kernels.pulling import Pulled
 
         pulled = Pulled(context.watched(), context.factors, context.before)
-        held = set(times_of(block))
-        times = tuple(t for t in times_of(block) if t != context.grid[0] and context.before(t) in held)
+        times = given.times
         starts = block["x_t"].transpose(CASE, TIME, CHANNEL, Y, X)
         before = starts.sel({TIME: [context.before(t) for t in times]}).values
         arrays = rows(pulled, cases_of(block), times, before, given.sources)

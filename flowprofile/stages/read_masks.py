@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from flowprofile.axes import CASE, CHANNEL, LAYER, TIME, X, Y
-from flowprofile.flow.blocks import cases_of, times_of
+from flowprofile.flow.blocks import cases_of
 from flowprofile.flow.stage import Given, Need, Stage
 from flowprofile.kinds import Context, Request
 from flowprofile.measures.channels import Statistic, strongest
@@ -36,8 +36,7 @@ def strongest_in_region(
 
     def compute(block: xr.Dataset, final: xr.Dataset, *, given: Given) -> xr.Dataset:
         regions = _regions(context, mask, final["x_t"].transpose(CASE, CHANNEL, Y, X).values)
-        held = set(times_of(block))
-        wanted = [t for t in times_of(block) if t != context.grid[0] and context.before(t) in held]
+        wanted = list(given.times)
         found = np.full((block.sizes[CASE], len(wanted), len(layers)), -1, dtype=np.int64)
         for row, at, seen in _looked(context, block, wanted, outputs, given):
             for number, layer in enumerate(layers):

@@ -414,3 +414,17 @@ def test_a_run_cut_off_anywhere_ends_in_the_same_bytes(tmp_path, after):
         assert files == sorted(path.relative_to(cut) for path in (cut / part).rglob("*") if path.is_file())
         if part == "profile.zarr":
             assert all((whole / name).read_bytes() == (cut / name).read_bytes() for name in files)
+
+
+def test_gradients_of_a_patched_run_are_had_at_few_states(store):
+    """The steps between the wanted ones are history only: nothing of the donor is asked for there."""
+    table = {"p": {"kind": "patch", "layers": "mid_attn.fn", "from": {"label": 5}, "time": [600, 300]}}
+    gradients = {"layers": ["ups.0.2.fn"], "mask": {"rectangle": [0, 0, 2, 2]}, "keep": "::2"}
+    tree = opened(definition(table, steps=20, layer_gradients=gradients), store)
+    patched = next(name for name in tree.intervention.values.tolist() if name.startswith("patch"))
+    values = next(
+        node for node in tree.subtree if "layer_gradients" in node.path and "gradient" in node.data_vars
+    )
+    found = values["gradient"].sel(intervention=patched, label=3)
+    assert values.sizes["time"] == 10
+    assert np.isfinite(found.values).all()
