@@ -31,13 +31,14 @@ FORWARDS = 64 * 100
 """Of one task of `_sweep`."""
 RUN_OF_EIGHT = RunDeclaration("run", "0123456789", (1, 8))
 MEMORY = """
-import resource, sys
+import sys
+from benchmarks.harness import peak
 from flowprofile import running
 from flowprofile.definitions import Pipeline
 p = Pipeline.model_validate(dict(model="gaussian8", sampler={"steps": 4}, cases={"seeds": "0:" + sys.argv[2], "labels": [0]},
     numerics={"batch": 250}, stages={"step_mse": {"use": "mse", "between": "steps"}}))
 running.run(p, into=sys.argv[1])
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+print(peak())
 """
 
 

@@ -24,10 +24,11 @@ RUN = RunDeclaration("simulated", "ab" * 8, (2, 4), {"model": {"name": "simulate
 """The tile that sixteen labels and hundreds of seeds are given."""
 LAYOUT = StoreLayout(durability="none")
 PEAK = """
-import resource, sys
+import sys
+from benchmarks.harness import peak
 import flowprofile as fp
 fp.compare(sys.argv[1], between="labels", seed=slice(0, int(sys.argv[2]) - 1))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+print(peak())
 """
 
 

@@ -7,10 +7,12 @@ with the interval that holds it in 95 of 100 such runs.
 
 import json
 import math
+import resource
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 Work = Callable[[], object]
 
@@ -93,6 +95,15 @@ def summary(name: str, values: Sequence[float], *, target: str, note: str = "") 
 def exact(name: str, value: float, *, target: str, note: str = "") -> Row:
     """A figure that is counted, not timed."""
     return Row(name, value, value, value, target, note)
+
+
+def peak() -> int:
+    """Most bytes this process has had in memory; `ru_maxrss` would begin with its parent's, which it inherits."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024
 
 
 def as_json(rows: Sequence[Row]) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 import dask
 
 import flowprofile as fp
+from benchmarks.harness import peak
 
 
 def main(arguments: list[str]) -> int:
@@ -39,9 +40,8 @@ def main(arguments: list[str]) -> int:
     with dask.config.set(scheduler="synchronous"):
         mean = x.mean("seed").compute()
     spent["mean over all seeds"] = time.perf_counter() - began
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     found = {
-        "data, MiB": x.nbytes >> 20, "limit, MiB": options.limit, "peak of the process, MiB": peak >> 20,
+        "data, MiB": x.nbytes >> 20, "limit, MiB": options.limit, "peak of the process, MiB": peak() >> 20,
         "mean at t = 0": [round(float(mean.sel(time=0, label=label).mean()), 4) for label in x["label"].values],
         "seconds": {name: round(value, 2) for name, value in spent.items()}, "torch imported": "torch" in sys.modules,
     }  # fmt: skip

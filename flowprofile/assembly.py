@@ -35,7 +35,7 @@ from flowprofile.stages.sampler import null_states, states
 from flowprofile.stages.splitting import stages_of
 from flowprofile.time.rules import parameters, rule
 from flowprofile.time.schedule import schedule
-from flowprofile.time.sources import Noise
+from flowprofile.time.sources import Noise, Remembered
 from flowprofile.time.steps import respaced
 
 RESERVED: Final = ("measures", "noise")
@@ -178,7 +178,8 @@ def _noise(pipeline: Pipeline, card: ModelCard, grid: tuple[int, ...], text: Tex
     asked = pipeline.sampler.noise
     source = asked if isinstance(asked, str) else (_folder(text) or Path()) / asked.file
     with _placed(text, "sampler", "noise"):
-        return noise_of(source, grid=grid, shape=card.shape, seeds=pipeline.cases.seeds)
+        found = noise_of(source, grid=grid, shape=card.shape, seeds=pipeline.cases.seeds)
+    return Noise(found.scheme, Remembered(found.batch))
 
 
 def _interventions(pipeline: Pipeline, context: Context, text: Text) -> tuple[Done, ...]:

@@ -14,8 +14,8 @@ from flowprofile.errors import BudgetError
 from flowprofile.flow.graph import Graph
 from flowprofile.flow.plan import Plan, cell_bytes, scratch_bytes
 
-PROCESS: Final = 450 << 20
-"""Bytes of a Python process with torch, zarr and xarray loaded."""
+PROCESS: Final = 514 << 20
+"""Bytes of a Python process with torch, zarr and xarray loaded, and with the noise that it may keep."""
 COPIES: Final = 4
 """How many times a region's bytes exist while it is joined, cut, encoded and written."""
 IN_FLIGHT: Final = 256 << 20

@@ -16,6 +16,7 @@ from scipy import stats
 from flowprofile.errors import DefinitionError
 from flowprofile.time import noise as module
 from flowprofile.time.noise import SCHEME, noise, noise_batch, words
+from flowprofile.time.sources import Remembered
 
 GOLDEN = {
     ("step", 0, 1000, 0, (3, 64, 64)): "3f22ce319605af23",
@@ -191,3 +192,27 @@ def test_any_shape_is_filled(shape):
 def test_names_that_could_collide_are_refused(arguments, options):
     with pytest.raises(DefinitionError):
         noise(*arguments, (2,), **options)
+
+
+class Counting:
+    """The default source, and what it was asked for."""
+
+    def __init__(self):
+        self.asked = []
+
+    def __call__(self, seeds, t, shape):
+        self.asked.append((tuple(seeds), t))
+        return noise_batch(seeds, t, shape)
+
+
+def test_what_is_asked_again_is_remembered_and_cannot_be_spoiled_by_who_got_it():
+    source = Counting()
+    remembered = Remembered(source, room=3 * 2 * 4 * 4)
+    for _ in range(2):
+        for t in (4, 3, 2, 1):
+            got = remembered((7, 8), t, (4,))
+            assert np.array_equal(got, noise_batch((7, 8), t, (4,)))
+            got[...] = np.nan
+    assert [t for _, t in source.asked] == [4, 3, 2, 1, 1], "three states fit"
+    assert np.array_equal(remembered((8, 7), 4, (4,)), noise_batch((8, 7), 4, (4,)))
+    assert np.array_equal(remembered((7, 8), 4, (2, 2)), noise_batch((7, 8), 4, (2, 2)))
