@@ -18,6 +18,7 @@ from flowprofile.flow.fingerprint import key
 from flowprofile.flow.graph import Graph
 from flowprofile.flow.plan import Nothing, Plan, cell_bytes
 from flowprofile.flow.plan import plan as planned
+from flowprofile.footprint import footprint
 from flowprofile.held import holdings
 from flowprofile.intervening import notes
 from flowprofile.store.layout import StoreLayout, size
@@ -103,6 +104,7 @@ def project(
         block=states_in_flight(ready.graph, ready.numerics.batch),
         weights=ready.weight_bytes,
         regions=_region_bytes(ready.graph, chosen),
+        store=footprint(found, chosen),
     )
     warnings = {
         **notes(ready.sweep, ready.context.interventions),

@@ -25,6 +25,7 @@ COMMANDS: Final = {
     "report": "reporting",
     "ensure": "runs",
     "merge": "upkeep",
+    "migrate": "upkeep",
     "export": "upkeep",
     "drop": "upkeep",
     "pin": "upkeep",

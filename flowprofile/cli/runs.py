@@ -55,6 +55,7 @@ def as_table(projection: "Projection") -> dict[str, Any]:
         "padding": plan.padded,
         "batches": len(plan.batches),
         "bytes": plan.bytes,
+        "disk": cost.store,
         "memory": cost.memory,
         "scratch": cost.scratch,
         "seconds": sum(projection.seconds.values()) if projection.seconds else None,
@@ -103,7 +104,7 @@ def show_plan(projection: "Projection", store: str) -> None:
     how_long = f"about {total}" if known else f"at least {total} (not every stage was timed)"
     console.print(
         f"\n{plan.forwards:,} forwards of {len(plan.batches)} batches (+ {plan.padded:,} padding), "
-        f"{human(plan.bytes)} to store, {human(cost.scratch)} scratch, {human(cost.memory)} memory, {how_long}",
+        f"{human(cost.store)} to store, {human(cost.scratch)} scratch, {human(cost.memory)} memory, {how_long}",
         highlight=False,
     )
     for warning in projection.warnings.values():

@@ -1,5 +1,7 @@
-"""drop, pin, unpin, room, gc, compact, merge, export: keeping a store."""
+"""drop, pin, unpin, room, gc, compact, merge, migrate, export: keeping a store."""
 
+import sys
+from pathlib import PurePath
 from typing import Any
 
 import click
@@ -143,7 +145,28 @@ def merge(stores: tuple[str, ...], into: str, layout: str | None) -> None:
 
 @click.command()
 @STORE
-@click.option("--into", required=True, metavar="FILE", help="A new file: .nc, .safetensors or .zarr.")
+@click.option("--into", required=True, metavar="STORE", help="A new store, which gets everything.")
+@click.option("--layout", help="How it is laid out.")
+def migrate(store: str, into: str, layout: str | None) -> None:
+    """Write STORE anew, in today's schema and any layout, and compare every cell; STORE stays as it is."""
+    from flowprofile.store.store import Store
+    from flowprofile.upkeep.migrate import migrate as migrated
+
+    with Store.open(into, layout=layout) as target:
+        found = migrated(Store.open(store, existing=True), target)
+    click.echo(
+        f"{into}: {found.regions:,} regions written, {found.cells:,} cells read again and the same. {store} may go."
+    )
+
+
+@click.command()
+@STORE
+@click.option(
+    "--into",
+    required=True,
+    metavar="FILE|STORE",
+    help="A new file (.nc, .safetensors, .zarr); a name without an ending, or an address, is a store.",
+)
 @click.option("--objects", multiple=True, help="Names or globs: trajectory, activations/*.")
 @click.option("--measures", multiple=True, help="Names of measures.")
 @click.option("--seed", type=options.SeedRange(), metavar="0:100", help="A seed, or a range (half-open).")
@@ -151,6 +174,7 @@ def merge(stores: tuple[str, ...], into: str, layout: str | None) -> None:
 @click.option(
     "--time", metavar="800:600", help="A state, or a range in descending order, both ends included."
 )
+@click.option("--layout", help="How it is laid out, if it is a store.")
 def export(
     store: str,
     into: str,
@@ -159,8 +183,16 @@ def export(
     seed: tuple[int, ...] | None,
     label: int | None,
     time: str | None,
+    layout: str | None,
 ) -> None:
-    """Write a selection of STORE into a file other programs read."""
+    """Write a selection of STORE into a file other programs read, or into a store of its own."""
+    if "://" in into or not PurePath(into).suffix:
+        _into_store(
+            store, into, objects=objects, measures=measures, seed=seed, label=label, time=time, layout=layout
+        )
+        return
+    if layout is not None:
+        raise click.UsageError("--layout is for stores; --into names a file.")
     from flowprofile import opening
     from flowprofile.upkeep.export import export as exported
     from flowprofile.upkeep.export import missing
@@ -173,8 +205,8 @@ def export(
     if seed is not None:
         wanted["seed"] = seed[0] if len(seed) == 1 else list(seed)
     if time is not None:
-        ends = [int(each) if each else None for each in time.split(":")]
-        wanted["time"] = ends[0] if len(ends) == 1 else slice(*ends)
+        first, last = _ends(time)
+        wanted["time"] = first if ":" not in time else slice(first, last)
     tree = opening.open(store)
     selected = tree.profile.sel(**{key: value for key, value in wanted.items() if value is not None})
     path = exported(selected, into)
@@ -182,3 +214,43 @@ def export(
     lacking, cells = missing(selected)
     told = f"; {lacking:,} of {cells:,} cells are not stored and are NaN in it" if lacking else ""
     click.echo(f"{path}: {human(size)}{told}")
+
+
+def _into_store(
+    store: str,
+    into: str,
+    *,
+    objects: tuple[str, ...],
+    measures: tuple[str, ...],
+    seed: tuple[int, ...] | None,
+    label: int | None,
+    time: str | None,
+    layout: str | None,
+) -> None:
+    from flowprofile.store.store import Store
+    from flowprofile.upkeep.choosing import Cells
+    from flowprofile.upkeep.merge import merge as merged
+
+    first, last = _ends(time or ":")
+    cells = Cells(
+        stages=(*objects, *(f"measures/{name}" for name in measures)) or ("*",),
+        seeds=seed,
+        labels=None if label is None else (label,),
+        span=None if time is None else (sys.maxsize if first is None else first, last or 0),
+    )
+    with Store.open(into, layout=layout) as target:
+        found = merged([Store.open(store, existing=True)], target, cells=cells)
+    click.echo(
+        f"{into}: {found.regions:,} regions written, {found.cells:,} cells; {found.there:,} were there."
+    )
+
+
+def _ends(time: str) -> tuple[int | None, int | None]:
+    """The states of 800:600, 800: and :600; both ends of a single one."""
+    parts = time.split(":")
+    if len(parts) > 2 or not all(part.strip().isdecimal() or not part.strip() for part in parts):
+        raise click.BadParameter(
+            f"{time!r} is no range of states; write for instance 800:600", param_hint="--time"
+        )
+    ends = [int(part) if part.strip() else None for part in parts]
+    return ends[0], ends[-1]

@@ -66,7 +66,7 @@ def states_in_flight(graph: Graph, batch: int) -> int:
     return max(1, min(STATES, IN_FLIGHT // max(1, each)))
 
 
-def cost(plan: Plan, *, block: int, weights: int, regions: Sequence[int]) -> Cost:
+def cost(plan: Plan, *, block: int, weights: int, regions: Sequence[int], store: int) -> Cost:
     """Project the plan.
 
     Parameters
@@ -79,6 +79,8 @@ def cost(plan: Plan, *, block: int, weights: int, regions: Sequence[int]) -> Cos
         Bytes of the model's weights.
     regions
         For every stored stage, the largest bytes of one case in one region of the store.
+    store
+        Bytes on disk of what is new in the store.
     """
     stages = plan.graph.stages.values()
     in_flight = sum(cell_bytes(stage) for stage in stages) * plan.batch * block
@@ -86,7 +88,7 @@ def cost(plan: Plan, *, block: int, weights: int, regions: Sequence[int]) -> Cos
     waiting = sum(regions) + (COPIES - 1) * max(regions, default=0)
     scratch = max((scratch_bytes(task, plan.graph) for task in plan.tasks), default=0)
     return Cost(
-        PROCESS, 4 * weights, 2 * in_flight, waiting * plan.batch if plan.tasks else 0, scratch, plan.bytes
+        PROCESS, 4 * weights, 2 * in_flight, waiting * plan.batch if plan.tasks else 0, scratch, store
     )
 
 

@@ -26,11 +26,19 @@ class Cells:
     interventions: tuple[str, ...] | None = None
     but_times: str | None = None
     """A step filter over the sampler's states, as in a definition: all states but those it keeps."""
+    times: str | None = None
+    """A step filter of the same kind: these states and no others."""
+    span: tuple[int, int] | None = None
+    """Only states from the first t down to the second, both included."""
 
     def axes(self, run: RunRecord, stage: StageRecord) -> tuple[Flags, Flags, Flags, Flags]:
         """What is meant along each axis of a stage."""
         times = stage.time or (0,)
         spared = set() if self.but_times is None else set(kept(self.but_times, _grid(run, stage)))
+        if self.times is not None and stage.time is not None:
+            spared |= set(times) - set(kept(self.times, _grid(run, stage)))
+        if self.span is not None and stage.time is not None:
+            spared |= {t for t in times if not self.span[1] <= t <= self.span[0]}
         return (
             _among(run.interventions, self.interventions),
             _among(run.labels, self.labels),

@@ -19,8 +19,8 @@ TOLD = ("kind", "version", "params", "sampler", "needs", "noise", "source")
 """What a recipe is told by, most telling first."""
 
 
-def joined_record(sources: Sequence[Store], into: Store) -> Record:
-    """The target's record, grown by everything the sources were asked for.
+def joined_record(sources: Mapping[str, Record], into: Store) -> Record:
+    """The target's record, grown by everything the sources, by address, were asked for.
 
     Raises
     ------
@@ -28,13 +28,13 @@ def joined_record(sources: Sequence[Store], into: Store) -> Record:
         If the recipes differ, naming the field.
     """
     record = into.record
-    every = [*([(into.url, record)] if record.runs else []), *((each.url, each.record) for each in sources)]
+    every = [*([(into.url, record)] if record.runs else []), *sources.items()]
     for at, (url, one) in enumerate(every):
         for other_url, other in every[:at]:
             _same_recipe(one, other, url, other_url)
-    for source in sources:
-        for name, run in source.runs().items():
-            every_run = [each.runs()[name] for each in sources if name in each.runs()]
+    for source in sources.values():
+        for name, run in source.runs.items():
+            every_run = [each.runs[name] for each in sources.values() if name in each.runs]
             record = _with(record, into, run, every_run)
     return record
 

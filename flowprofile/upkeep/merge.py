@@ -17,10 +17,12 @@ from flowprofile.cases import Case
 from flowprofile.errors import IntegrityError
 from flowprofile.store.ledger import Ledger, covered
 from flowprofile.store.phases import Listen, silent
-from flowprofile.store.record import RunRecord, StageRecord
+from flowprofile.store.record import Record, RunRecord, StageRecord
 from flowprofile.store.regions import Region, cut
 from flowprofile.store.store import Store
+from flowprofile.upkeep.choosing import Cells
 from flowprofile.upkeep.joining import joined_record
+from flowprofile.upkeep.narrowing import narrowed
 
 Flags = npt.NDArray[np.bool_]
 
@@ -139,10 +141,13 @@ def merge(
     sources: Sequence[Store],
     into: Store,
     *,
+    cells: Cells | None = None,
     progress: Callable[[int], None] = lambda regions: None,
     listen: Listen = silent,
 ) -> Merged:
-    """Copy everything the sources hold; the caller becomes the target's planner. Repeating it writes nothing.
+    """Copy what the sources hold, or the chosen cells of it; the caller becomes the target's planner.
+
+    Repeating it writes nothing.
 
     The target is then what one run would have made of the same cases in the same order: definitions that differ only
     in their seeds, or only in their labels, become one, and a new run is cut for all of its cases.
@@ -150,19 +155,21 @@ def merge(
     Raises
     ------
     StoreError
-        If the stores are of different recipes, naming what differs; nothing is written.
+        If the stores are of different recipes, naming what differs, or if no cell is chosen; nothing is written.
     IntegrityError
         If a cell is in two stores with different values, naming stage, case and time; tiles before it are merged.
     """
     into.lock()
     into.refresh()
-    into.settle(joined_record(sources, into), listen=listen)
-    regions = cells = there = 0
+    asked = {each.url: each.record if cells is None else narrowed(each, cells) for each in sources}
+    into.settle(joined_record(asked, into), listen=listen)
+    regions = new = there = 0
     for name, run in into.runs().items():
         for group, stage in sorted(run.stages.items(), key=lambda item: item[1].order):
-            holders = [_holder(each, run, name, group) for each in (into, *sources)]
-            target, *others = [each for each in holders if each is not None]
-            if not others:
+            found = [_holder(each, asked[each.url], run, name, group) for each in sources]
+            others = [each for each in found if each is not None]
+            target = _holder(into, into.record, run, name, group)
+            if target is None or not others:
                 continue
             for tile, flags in _tiles(run, stage, name, group, [target, *others]):
                 have, wanted = flags[0], np.logical_or.reduce(flags[1:])
@@ -173,9 +180,9 @@ def merge(
                     into.write(region, tile.block(region), listen=listen)
                     regions += 1
                     progress(regions)
-                new = int((wanted & ~have).sum())
-                cells, there = cells + new, there + sum(int(each.sum()) for each in flags[1:]) - new
-    return Merged(regions, cells, there)
+                copied = int((wanted & ~have).sum())
+                new, there = new + copied, there + sum(int(each.sum()) for each in flags[1:]) - copied
+    return Merged(regions, new, there)
 
 
 def _tiles(
@@ -192,31 +199,36 @@ def _tiles(
                 yield _Tile(run, stage, region), flags
 
 
-def _holder(store: Store, target: RunRecord, name: str, group: str) -> _Holder | None:
-    run = store.runs().get(name)
-    stage = run.stages.get(group) if run is not None else None
-    if run is None or stage is None:
+def _holder(store: Store, asked: Record, target: RunRecord, name: str, group: str) -> _Holder | None:
+    """A store's cells of a stage, of those that are asked for."""
+    run, chosen = store.runs().get(name), asked.runs.get(name)
+    if run is None or chosen is None or group not in chosen.stages:
         return None
+    stage, part = run.stages[group], chosen.stages[group]
     times = (
-        [_where(stage.time, t) for t in target.stages[group].time or ()] if stage.time is not None else [0]
+        [_where(stage.time, t, part.time) for t in target.stages[group].time or ()]
+        if stage.time is not None
+        else [0]
     )
     return _Holder(
         store,
-        [_where(run.interventions, value) for value in target.interventions],
-        [_where(run.labels, value) for value in target.labels],
-        _positions(run.seeds, target.seeds),
+        [_where(run.interventions, value, chosen.interventions) for value in target.interventions],
+        [_where(run.labels, value, chosen.labels) for value in target.labels],
+        _positions(run.seeds, target.seeds, chosen.seeds),
         np.array(times, np.int64),
         Ledger(store.place, name, group),
     )
 
 
-def _where(axis: Sequence[object], value: object) -> int:
-    return axis.index(value) if value in axis else -1
+def _where(axis: Sequence[object], value: object, chosen: Sequence[object] | None) -> int:
+    """Position of a chosen value; -1 for another one."""
+    return axis.index(value) if value in axis and value in (chosen or ()) else -1
 
 
-def _positions(axis: Sequence[int], wanted: Sequence[int]) -> npt.NDArray[np.int64]:
+def _positions(axis: Sequence[int], wanted: Sequence[int], chosen: Sequence[int]) -> npt.NDArray[np.int64]:
     known = {value: at for at, value in enumerate(axis)}
-    return np.array([known.get(value, -1) for value in wanted], np.int64)
+    allowed = set(chosen)
+    return np.array([known.get(value, -1) if value in allowed else -1 for value in wanted], np.int64)
 
 
 def _same_bits(a: npt.NDArray[np.generic], b: npt.NDArray[np.generic], leading: int) -> Flags:
