@@ -1,9 +1,12 @@
 """Who computes, in one word: a number of processes, a scheduler's address, or a name from `clusters.toml`."""
 
+import concurrent.futures
+import multiprocessing
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -12,7 +15,9 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from flowprofile.errors import ClusterError, DefinitionError, nearest
+from flowprofile.flow.executors.cluster import Cluster
 from flowprofile.flow.executors.orders import Executor
+from flowprofile.flow.executors.processes import Processes
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -57,9 +62,6 @@ def executor(word: str) -> Executor:
     >>> executor("processes:3").workers
     3
     """
-    from flowprofile.flow.executors.cluster import Cluster
-    from flowprofile.flow.executors.processes import Processes
-
     word = word.strip()
     if match := _WORDS.fullmatch(word):
         count = _count(word, match[2])
@@ -77,6 +79,27 @@ def executor(word: str) -> Executor:
             f" ({nearest(word, known) if known else 'there is none here'})",
         )
     return Cluster(partial(_begun, word, known[word]), known[word].workers)
+
+
+@contextmanager
+def pool(word: str) -> Iterator[tuple[concurrent.futures.Executor, int]]:
+    """Workers that call any importable function, and how many there are; for work that is no run.
+
+    Raises
+    ------
+    ClusterError
+        If nobody answers, or the workers are not equipped like this process.
+    """
+    found = executor(word)
+    if not isinstance(found, Cluster):
+        context = multiprocessing.get_context("spawn")
+        with concurrent.futures.ProcessPoolExecutor(found.workers, mp_context=context) as workers:
+            yield workers, found.workers
+        return
+    try:
+        yield found.join().get_executor(pure=False), found.workers
+    finally:
+        found.close()
 
 
 def _count(word: str, written: str | None) -> int:

@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -41,6 +41,7 @@ SHOWN = 11
     help="Thresholds of the onset.  [default: .05,.1,.2]",
 )
 @click.option("--alpha", default=0.05, show_default=True, help="Probability of error of an interval.")
+@click.option("--family", type=click.Choice(["pairs"]), help="Let alpha hold for all pairs together.")
 @click.option(
     "--label",
     "labels",
@@ -53,6 +54,9 @@ SHOWN = 11
 @click.option("--layer", help="Of a measure that has several.")
 @click.option("--window", type=int, help="Of an SSIM that is computed here, or of several stored ones.")
 @click.option("--run", "runs", multiple=True, metavar="NAME", help="Of stores that hold several runs.")
+@click.option(
+    "--cluster", metavar="WHO", help="Who adds the curves up: processes:N, local:N, an address, a name."
+)
 @click.option("--figure", type=click.Path(dir_okay=False, path_type=Path), help="Draw it to this PNG.")
 @options.as_json
 def compare(
@@ -63,6 +67,7 @@ def compare(
     excess: bool,
     deltas: tuple[str, ...],
     alpha: float,
+    family: Literal["pairs"] | None,
     labels: str | None,
     intervention: str | None,
     seeds: tuple[int, ...] | None,
@@ -70,6 +75,7 @@ def compare(
     layer: str | None,
     window: int | None,
     runs: tuple[str, ...],
+    cluster: str | None,
     figure: Path | None,
     as_json: bool,
 ) -> None:
@@ -89,6 +95,7 @@ def compare(
         excess=excess,
         delta=_deltas(deltas) or DELTAS,
         alpha=alpha,
+        family=family,
         label=None if labels is None else [_label(text) for text in labels.split(",")],
         intervention=intervention,
         seed=None if seeds is None else list(seeds),
@@ -96,6 +103,7 @@ def compare(
         layer=layer,
         window=window,
         run=runs[0] if len(runs) == 1 else runs or None,
+        cluster=cluster,
     )
     if as_json:
         printed(_as_json(found))

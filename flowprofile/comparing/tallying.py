@@ -5,7 +5,7 @@ however many seeds are read at once.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
@@ -56,8 +56,26 @@ def held_seeds(source: Source, asked: Any, *, url: str) -> tuple[int, ...]:
     return tuple(seeds)
 
 
-def tallied(source: Source, seeds: Sequence[int], *, room: int = ROOM) -> Tallied:
-    """The tallies of all seeds."""
+@dataclass(frozen=True)
+class Forests:
+    """The same of some seeds, not yet added up; forests of other seeds can be added."""
+
+    value: Forest = field(default_factory=Forest)
+    null: Forest = field(default_factory=Forest)
+    excess: Forest = field(default_factory=Forest)
+
+    def __add__(self, other: "Forests") -> "Forests":
+        return Forests(self.value + other.value, self.null + other.null, self.excess + other.excess)
+
+    def tallied(self) -> Tallied:
+        """All seeds, added up in the order that their numbers fix."""
+        if not self.null.nodes:
+            return Tallied(self.value.total(), None, None)
+        return Tallied(self.value.total(), self.null.total(), self.excess.total())
+
+
+def forests(source: Source, seeds: Sequence[int], *, room: int = ROOM) -> Forests:
+    """The forests of some seeds, read a few at a time."""
     value, null, excess = Forest(), Forest(), Forest()
     for part in _parts(seeds, room // source.weight):
         values, nulls = source.values(part)
@@ -66,9 +84,12 @@ def tallied(source: Source, seeds: Sequence[int], *, room: int = ROOM) -> Tallie
         if nulls is not None:
             _refuse_not_finite(source, part, nulls, "its null")
             null, excess = _with(null, nulls, part), _with(excess, values - nulls, part)
-    if not source.has_null:
-        return Tallied(value.total(), None, None)
-    return Tallied(value.total(), null.total(), excess.total())
+    return Forests(value, null, excess)
+
+
+def tallied(source: Source, seeds: Sequence[int], *, room: int = ROOM) -> Tallied:
+    """The tallies of all seeds."""
+    return forests(source, seeds, room=room).tallied()
 
 
 def _with(forest: Forest, values: Values, seeds: Sequence[int]) -> Forest:

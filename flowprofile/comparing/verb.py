@@ -1,7 +1,9 @@
 """The verb: from a question in words to a dataset, computed once and kept beside the profile."""
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, Literal
 
 import xarray as xr
 
@@ -9,8 +11,9 @@ from flowprofile.comparing.choosing import Asked, answerable, source_of
 from flowprofile.comparing.findings import VARIABLES, Claim, checked_deltas, findings, floor_of
 from flowprofile.comparing.keeping import keep, kept
 from flowprofile.comparing.sides import Between, Held, Question, held, question
+from flowprofile.comparing.spread import spread
 from flowprofile.comparing.stored import Source
-from flowprofile.comparing.tallying import held_seeds, tallied
+from flowprofile.comparing.tallying import Forests, forests, held_seeds, tallied
 from flowprofile.errors import DefinitionError, StoreError
 from flowprofile.flow.fingerprint import key
 from flowprofile.stats.curves import probability_of
@@ -30,6 +33,7 @@ def compare(
     excess: bool = False,
     delta: Sequence[float] = DELTAS,
     alpha: float = 0.05,
+    family: Literal["pairs"] | None = None,
     label: Any = None,
     intervention: Any = None,
     seed: Any = None,
@@ -39,6 +43,7 @@ def compare(
     data_range: float | None = None,
     run: str | Collection[str] | None = None,
     storage_options: Mapping[str, str] | None = None,
+    cluster: str | None = None,
 ) -> xr.Dataset:
     """How different two conditions are over time, seed by seed, and from which state on.
 
@@ -60,6 +65,9 @@ def compare(
         Thresholds of the onset; of 1 - SSIM at least .05.
     alpha
         Probability of error of an interval: at each state by itself, and for each onset.
+    family
+        ``"pairs"``: `alpha` is the probability that any pair's onset interval is wrong, so each has alpha over their
+        number (Bonferroni). By default each pair stands alone, and of 120 pairs at 5 % six are expected to be wrong.
     label
         Labels whose curves are averaged per seed where interventions or stores are compared, or the labels of which
         all pairs are taken; by default all.
@@ -73,6 +81,9 @@ def compare(
         Of SSIM; by default those of the only stored one, or 7 and the width of the model's pixel range.
     run
         Which run of a store with several; of two stores a pair.
+    cluster
+        Who reads the curves and adds them up, as `flowprofile run --cluster` takes it; by default this process. The
+        result has the same bits.
 
     Returns
     -------
@@ -95,22 +106,56 @@ def compare(
     The result is kept in ``<store>/comparisons/`` and read again when the same is asked for; of a store that cannot be
     written to it is only returned, and its attribute ``not_kept`` says why.
     """
-    runs = _opened(store, other, run, storage_options)
-    asked = question(runs, between, label=label, intervention=intervention)
-    how = Asked(measure, window, data_range, layer, time)
-    if label is None:
-        asked = answerable(asked, how)
-    source = source_of(asked, how)
-    claim = Claim(bool(excess), checked_deltas(delta, source), probability_of(alpha))
+    asking = Asking(store, other, between, label, intervention, run, storage_options,
+                    Asked(measure, window, data_range, layer, time))  # fmt: skip
+    runs, asked, source = asking.answered()
+    claim = Claim(bool(excess), checked_deltas(delta, source), probability_of(alpha) / _alone(family, asked))
     if claim.excess and not source.has_null:
         raise _without_null(source)
     seeds = held_seeds(source, seed, url=runs[0].place.url)
     recipe = recipe_of(asked, source, claim, seeds)
     found = kept(runs[0].place, key(recipe))
     if found is None:
-        found = _computed(asked, source, claim, seeds, key(recipe))
-        found = _keeping(runs[0], found)
-    return found[list(VARIABLES)].assign_attrs(between=str(asked), source=source.said)
+        if cluster is None:
+            tallies = tallied(source, seeds)
+        else:
+            tallies = spread(asking.sent(runs).tallied, seeds, cluster, weight=source.weight).tallied()
+        attrs = {"mode": asked.mode, "seeds": ranges(seeds), "version": VERSION, "recipe": key(recipe)}
+        found = _keeping(runs[0], findings(asked, source, tallies, claim, attrs))
+    together = {} if family is None else {"family": family}
+    return found[list(VARIABLES)].assign_attrs(between=str(asked), source=source.said, **together)
+
+
+@dataclass(frozen=True)
+class Asking:
+    """What was asked, as it can be sent to a worker and be answered there."""
+
+    store: Where
+    other: Where | None
+    between: Between
+    label: Any
+    intervention: Any
+    run: str | Collection[str] | None
+    storage_options: Mapping[str, str] | None
+    how: Asked
+
+    def answered(self) -> tuple[tuple[Held, ...], Question, Source]:
+        """The stores' runs, the question, and where its curves come from."""
+        runs = _opened(self.store, self.other, self.run, self.storage_options)
+        asked = question(runs, self.between, label=self.label, intervention=self.intervention)
+        if self.label is None:
+            asked = answerable(asked, self.how)
+        return runs, asked, source_of(asked, self.how)
+
+    def sent(self, runs: Sequence[Held]) -> "Asking":
+        """The same, of addresses that hold in any working folder."""
+        first, *others = [run.place.url for run in runs]
+        there = [url if "://" in url else str(Path(url).absolute()) for url in (first, *others)]
+        return replace(self, store=there[0], other=there[1] if others else None)
+
+    def tallied(self, seeds: Sequence[int]) -> Forests:
+        """The forests of some seeds, in whatever process this is."""
+        return forests(self.answered()[2], seeds)
 
 
 def recipe_of(asked: Question, source: Source, claim: Claim, seeds: Sequence[int]) -> dict[str, Any]:
@@ -128,9 +173,15 @@ def recipe_of(asked: Question, source: Source, claim: Claim, seeds: Sequence[int
     }
 
 
-def _computed(asked: Question, source: Source, claim: Claim, seeds: Sequence[int], recipe: str) -> xr.Dataset:
-    attrs = {"mode": asked.mode, "seeds": ranges(seeds), "version": VERSION, "recipe": recipe}
-    return findings(asked, source, tallied(source, seeds), claim, attrs)
+def _alone(family: str | None, asked: Question) -> int:
+    """How many intervals share one probability of error."""
+    if family not in (None, "pairs"):
+        raise DefinitionError(
+            f"The family is {family!r}.",
+            consequence="It is not known which intervals should hold together.",
+            remedy='use "pairs", or leave it out',
+        )
+    return 1 if family is None else len(asked.pairs)
 
 
 def _keeping(run: Held, found: xr.Dataset) -> xr.Dataset:

@@ -39,7 +39,7 @@ class Cluster:
         """Workers that are there now; before it is begun, as many as were asked for."""
         return self.asked if self._client is None else max(1, len(self._client.nthreads()))
 
-    def start(self, order: Order) -> None:
+    def join(self) -> "Client":
         """Connect, wait for a worker, and compare versions on every worker with those here."""
         self._client = self.connect()
         try:
@@ -51,7 +51,12 @@ class Cluster:
                 remedy="look at the workers' logs, or give the queue more time and try again",
             ) from None
         same_versions(self._client.run(versions))
-        self._order = self._client.scatter(order, broadcast=True, hash=False)
+        client: Client = self._client
+        return client
+
+    def start(self, order: Order) -> None:
+        """Join, and hand the order to every worker."""
+        self._order = self.join().scatter(order, broadcast=True, hash=False)
 
     def submit(self, numbers: tuple[int, ...], *, again: bool) -> None:
         """Hand tasks to the scheduler."""
