@@ -53,14 +53,8 @@ def simulated(labels: int, seeds: int, steps: int) -> Iterator[str]:
     """A store with an SSIM between all labels, and its null, that no network made."""
     folder = Path(tempfile.mkdtemp(prefix="bench-stats"))
     try:
-        with Store.open(str(folder / "store"), layout=LAYOUT) as store:
-            declared = [
-                _stage("label_ssim", "a", labels, steps),
-                _stage("label_ssim.null", "b", labels, steps),
-            ]
-            store.prepare(RUN, Sweep(tuple(range(seeds)), tuple(range(labels))), declared)
-            for stage, late in zip(declared, (1.0, 0.8), strict=True):
-                _fill(store, stage, labels, late)
+        with open_simulated(str(folder / "store"), labels, seeds, steps) as store:
+            fill(store, labels)
         yield str(folder / "store")
     finally:
         shutil.rmtree(folder)
@@ -85,15 +79,26 @@ def _stage(name: str, key: str, labels: int, steps: int) -> StageDeclaration:
     return StageDeclaration(f"measures/{name}", key * 10, promised, steps + 1, attrs)
 
 
-def _fill(store: Store, stage: StageDeclaration, labels: int, late: float) -> None:
-    held = store.stages(RUN.folder)[stage.folder]
-    for region in store.cut(RUN.folder, stage.folder, ~store.present(RUN.folder, stage.folder)):
-        at = slice(*region.times)
-        values = curve(range(*region.seeds), region.label, labels, stage.capacity - 1, late)[:, at]
-        data = xr.Dataset(
-            {"value": (("case", "time", "other_label"), values)}, coords={"time": list((held.time or ())[at])}
-        )
-        store.write(region, data)
+def open_simulated(url: str, labels: int, seeds: int, steps: int) -> Store:
+    """A store that is declared for such curves, or has been before."""
+    store = Store.open(url, layout=LAYOUT)
+    declared = [_stage("label_ssim", "a", labels, steps), _stage("label_ssim.null", "b", labels, steps)]
+    store.prepare(RUN, Sweep(tuple(range(seeds)), tuple(range(labels))), declared)
+    return store
+
+
+def fill(store: Store, labels: int) -> None:
+    """Write whatever the store does not hold yet."""
+    for folder, stage in store.stages(RUN.folder).items():
+        late = 0.8 if stage.group.endswith(".null") else 1.0
+        for region in store.cut(RUN.folder, folder, ~store.present(RUN.folder, folder)):
+            at = slice(*region.times)
+            values = curve(range(*region.seeds), region.label, labels, stage.capacity - 1, late)[:, at]
+            data = xr.Dataset(
+                {"value": (("case", "time", "other_label"), values)},
+                coords={"time": list((stage.time or ())[at])},
+            )
+            store.write(region, data)
 
 
 def _timed(url: str) -> float:

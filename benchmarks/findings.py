@@ -79,12 +79,12 @@ def when(short: xr.DataTree, full: xr.DataTree) -> Iterator[str]:
         own, other = seed_onsets(curves, DELTAS), seed_onsets(nulls, DELTAS)
         later = onset_difference(own, other, alpha=JOINT)
         for k, delta in enumerate(DELTAS):
-            low, high = (spent(each[k], later.mean[k], times) for each in (later.lower, later.upper))
+            ahead, low, high = (spent(-each[k], times) for each in (later.mean, later.upper, later.lower))
             yield (
                 f"onset {attribute:<8} delta {delta:<4}: t = {told(found.estimate[k], times)}"
                 f" [{told(found.lower[k], times)}, {told(found.upper[k], times)}]"
-                f"{'' if found.claimed[k] else ' (not claimed)'}; two known pictures {told(null.estimate[k], times)};"
-                f" the pair parts {spent(later.mean[k], 0, times):+.0f} t [{low:+.0f}, {high:+.0f}] before them"
+                f"{'' if found.claimed[k] else ' (not claimed)'}; two known pictures {told(null.estimate[k], times)}: they"
+                f" part {ahead:.0f} t [{low:.0f}, {high:.0f}] before the pair does, seed by seed"
                 f" (n = {later.n[k]} of {len(curves)} seeds; quartiles {quartiles(own, k, times)})"
             )
         yield from _equivalent_onset(short, full, attribute)
@@ -97,16 +97,16 @@ def _equivalent_onset(short: xr.DataTree, full: xr.DataTree, attribute: str) -> 
     assert (times == other).all()
     moved = onset_difference(seed_onsets(every, DELTAS), seed_onsets(respaced, DELTAS), alpha=0.1)
     for k, delta in enumerate(DELTAS):
-        ends = sorted(spent(each[k], 0, times) for each in (moved.lower, moved.upper))
+        ends = sorted(spent(each[k], times) for each in (moved.lower, moved.upper))
         said = "equivalent" if max(map(abs, ends)) < MARGIN else "NOT shown equivalent"
         yield (
-            f"  respaced against all 1000 steps, delta {delta:<4}: onset {spent(moved.mean[k], 0, times):+.0f} t later in"
+            f"  respaced against all 1000 steps, delta {delta:<4}: onset {spent(moved.mean[k], times):+.0f} t later in"
             f" the respaced run, two one-sided 95 % bounds [{ends[0]:+.0f}, {ends[1]:+.0f}], n = {moved.n[k]} of"
             f" {len(seeds)}: {said} within {MARGIN}"
         )
 
 
-def spent(steps: float, _: float, times: Numbers) -> float:
+def spent(steps: float, times: Numbers) -> float:
     """A difference in steps, in t."""
     return float(steps * (times[0] - times[1]))
 
@@ -311,11 +311,10 @@ def coverage(tree: xr.DataTree, size: int = 32) -> Iterator[str]:
         )
 
 
-def write_curves(stores: Mapping[str, xr.DataTree], into: Path) -> None:
+def write_curves(tree: xr.DataTree, into: Path) -> None:
     """Means and pointwise intervals of all curves as CSV."""
     into.mkdir(parents=True, exist_ok=True)
     rows: list[Sequence[object]] = []
-    tree = stores["respaced"]
     for attribute in REGIONS:
         curves, nulls, times = unlike(tree, attribute)
         for name, values in (("pair", curves), ("null", nulls)):
@@ -349,7 +348,10 @@ def main() -> None:
     for line in _all(stores):
         print(line, flush=True)
     if options.into is not None:
-        write_curves(stores, options.into)
+        from benchmarks.findings_figure import draw
+
+        write_curves(stores["respaced"], options.into)
+        draw(stores["respaced"], options.into / "labels.png")
 
 
 def _all(stores: Mapping[str, xr.DataTree]) -> Iterator[str]:

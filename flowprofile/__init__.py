@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from flowprofile.models.taps import tapping as tapping
     from flowprofile.models.zoo import load as load
     from flowprofile.opening import open as open
+    from flowprofile.ratings import join_ratings as join_ratings
     from flowprofile.running import plan as plan
     from flowprofile.running import profile as profile
     from flowprofile.running import run as run
@@ -49,6 +50,7 @@ _HOME = {
     "Switch": "conditioning.interventions",
     "compare": "comparing",
     "denoiser": "models.live",
+    "join_ratings": "ratings",
     "load": "models.zoo",
     "measure": "extension",
     "open": "opening",
@@ -72,6 +74,7 @@ __all__ = [
     "Switch",
     "compare",
     "denoiser",
+    "join_ratings",
     "load",
     "measure",
     "open",

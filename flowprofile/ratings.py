@@ -33,7 +33,7 @@ class Row:
     """In the order of the table's columns; NaN for an empty cell."""
 
 
-def join(profile: xr.DataTree | xr.Dataset, ratings: str | Path) -> xr.Dataset:
+def join_ratings(profile: xr.DataTree | xr.Dataset, ratings: str | Path) -> xr.Dataset:
     """The ratings in a CSV file on the axes of a profile: a variable for each column of scores.
 
     Parameters

@@ -6,7 +6,7 @@ import click
 
 from flowprofile.cli import options
 from flowprofile.cli.main import printed
-from flowprofile.definitions import find, folders, names, parse
+from flowprofile.definitions import find, folders, merged, names, parse
 from flowprofile.errors import DefinitionError
 
 
@@ -22,7 +22,7 @@ def list_(as_json: bool) -> None:
     found = []
     for name in names("pipelines"):
         try:
-            table, _ = parse(find(name, kind="pipelines"))
+            table = merged(find(name, kind="pipelines"))
         except DefinitionError as error:
             table = {"description": f"cannot be read: {error.evidence or error.fact}"}
         found.append(
@@ -31,8 +31,9 @@ def list_(as_json: bool) -> None:
     if as_json:
         printed(found)
         return
+    wide = max((len(row["name"]) for row in found), default=0)
     for row in found:
-        click.echo(f"{row['name']:20} {row['model']:12} {row['description']}")
+        click.echo(f"{row['name']:{wide}}  {row['model']:12} {row['description']}")
 
 
 @pipelines.command()

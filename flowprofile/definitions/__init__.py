@@ -12,6 +12,7 @@ from flowprofile.definitions.files import MAX_BYTES as MAX_BYTES
 from flowprofile.definitions.files import MAX_EXTENDS as MAX_EXTENDS
 from flowprofile.definitions.files import find as find
 from flowprofile.definitions.files import folders as folders
+from flowprofile.definitions.files import merged as merged
 from flowprofile.definitions.files import names as names
 from flowprofile.definitions.files import parse as parse
 from flowprofile.definitions.files import read as read

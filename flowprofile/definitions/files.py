@@ -20,6 +20,8 @@ MAX_BYTES: Final = 1 << 20
 """A definition larger than this is refused unread."""
 MAX_EXTENDS: Final = 8
 """How long a chain of ``extends`` may be."""
+_NAME: Final = re.compile(r"(?:[\w\-]+/)?\w[\w\-.]*")
+"""A name, or a folder and a name: ``digits``, ``thesis/fig-5.6``."""
 
 
 def read(
@@ -47,7 +49,7 @@ def find(name: str | Path, *, kind: Literal["pipelines", "stores"], search: Iter
         )
     for folder in folders(kind, search=search):
         candidate = folder / f"{name}.toml"
-        if re.fullmatch(r"[\w\-.]+", str(name)) and candidate.is_file():
+        if _NAME.fullmatch(str(name)) and candidate.is_file():
             return candidate
     known = names(kind, search=search)
     raise DefinitionError(
@@ -71,9 +73,18 @@ def shipped(kind: str) -> Path:
 
 def names(kind: Literal["pipelines", "stores"], *, search: Iterable[Path] = ()) -> tuple[str, ...]:
     """Every name that can be used instead of a path."""
-    return tuple(
-        sorted({file.stem for folder in folders(kind, search=search) for file in folder.glob("*.toml")})
-    )
+    found = {
+        file.relative_to(folder).with_suffix("").as_posix()
+        for folder in folders(kind, search=search)
+        for depth in ("*.toml", "*/*.toml")
+        for file in folder.glob(depth)
+    }
+    return tuple(sorted(name for name in found if _NAME.fullmatch(name)))
+
+
+def merged(path: Path) -> dict[str, Any]:
+    """One file's table with those it extends, unchecked."""
+    return _merged(path, search=(), seen=())[0]
 
 
 def parse(path: Path) -> tuple[dict[str, Any], Text]:

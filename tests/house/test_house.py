@@ -70,7 +70,9 @@ def test_an_installed_wheel_finds_its_own_definitions(wheel, tmp_path):
         program, cwd=tmp_path, PYTHONPATH=str(tmp_path / "site"), FLOWPROFILE_PATH=""
     ).stdout.split()
     assert Path(where) == tmp_path / "site" / "flowprofile" / "shipped" / "pipelines"
-    assert names == sorted(path.stem for path in (ROOT / "pipelines").glob("*.toml"))
+    folder = ROOT / "pipelines"
+    assert names == sorted(path.relative_to(folder).as_posix()[:-5] for path in folder.rglob("*.toml"))
+    assert "thesis/fig-5.6" in names
 
 
 def run(

@@ -7,7 +7,7 @@ import xarray as xr
 import flowprofile as fp
 from flowprofile import running
 from flowprofile.errors import DefinitionError
-from flowprofile.ratings import join
+from flowprofile.ratings import join_ratings
 
 TABLE = """seed,label,realism,ada
 2,0,4,1
@@ -42,7 +42,7 @@ def written(tmp_path):
 
 
 def test_every_score_stands_at_its_sample_and_nothing_else_does(tree, written):
-    found = join(tree, written(TABLE))
+    found = join_ratings(tree, written(TABLE))
     assert list(found.data_vars) == ["realism", "ada"]
     assert found["realism"].dims == ("intervention", "label", "seed")
     clean = found.sel(intervention="none")
@@ -57,7 +57,9 @@ def test_every_score_stands_at_its_sample_and_nothing_else_does(tree, written):
 def test_ratings_meet_measures_of_the_same_samples(tree, written):
     """The order of lines means nothing; what was joined by position would give another sum."""
     lines = TABLE.splitlines(keepends=True)
-    one, other = (join(tree, written("".join([lines[0], *body]))) for body in (lines[1:], lines[:0:-1]))
+    one, other = (
+        join_ratings(tree, written("".join([lines[0], *body]))) for body in (lines[1:], lines[:0:-1])
+    )
     xr.testing.assert_identical(one, other)
     measured = tree["measures/final"]["value"].squeeze("time")
     values = [measured.sel(intervention="none", seed=s, label=j).item() for s, j in ((2, 0), (0, 1), (1, 1))]
@@ -68,18 +70,18 @@ def test_ratings_meet_measures_of_the_same_samples(tree, written):
 
 def test_an_intervention_is_named_or_none(tree, written):
     table = "intervention,label,seed,realism\nswitch@500->1,0,1,3\n,0,1,4\nnone,0,2,5\n"
-    found = join(tree["measures/final"], written("\N{ZERO WIDTH NO-BREAK SPACE}" + table))["realism"]
+    found = join_ratings(tree["measures/final"], written("\N{ZERO WIDTH NO-BREAK SPACE}" + table))["realism"]
     assert found.sel(intervention="switch@500->1", label=0, seed=1) == 3
     assert found.sel(intervention="none", label=0).values[1:].tolist() == [4, 5]
 
 
 def test_a_selection_keeps_the_axes_that_it_has(tree, written):
     part = tree["measures/final"].to_dataset().sel(label=1, intervention="none")
-    found = join(part, written("seed,label,realism\n1,1,7\n"))
+    found = join_ratings(part, written("seed,label,realism\n1,1,7\n"))
     assert found["realism"].dims == ("seed",)
     np.testing.assert_array_equal(found["realism"], [np.nan, 7, np.nan])
     with pytest.raises(DefinitionError, match=r"names labels that the profile does not have: 0 \(line 2\)"):
-        join(part, written("seed,label,realism\n1,0,7\n"))
+        join_ratings(part, written("seed,label,realism\n1,0,7\n"))
 
 
 @pytest.fixture
@@ -95,7 +97,7 @@ def faces():
 
 
 def test_a_label_is_a_number_or_bits(faces, written):
-    found = join(faces, written("seed,label,realism\n0,0110,1\n1,6,2\n0,10,3\n1,1010,4\n"))[
+    found = join_ratings(faces, written("seed,label,realism\n0,0110,1\n1,6,2\n0,10,3\n1,1010,4\n"))[
         "realism"
     ].squeeze()
     assert found.sel(label=6).values.tolist() == [1, 2]
@@ -103,12 +105,12 @@ def test_a_label_is_a_number_or_bits(faces, written):
     assert int(found.notnull().sum()) == 4
     for odd in ("00110", "011", "six", "-1", "6.0", ""):
         with pytest.raises(DefinitionError, match=r"Line 2 .* has the label .*") as refused:
-            join(faces, written(f"seed,label,realism\n0,{odd},1\n"))
+            join_ratings(faces, written(f"seed,label,realism\n0,{odd},1\n"))
         assert "one bit for each of bangs, male, smile, lipstick" in str(refused.value)
     with pytest.raises(DefinitionError, match="has the label '0110'"):
-        join(xr.Dataset(coords=faces.coords), written("seed,label,realism\n0,0110,1\n"))
+        join_ratings(xr.Dataset(coords=faces.coords), written("seed,label,realism\n0,0110,1\n"))
     with pytest.raises(DefinitionError, match="has the column 'smile', which the profile has itself"):
-        join(faces, written("seed,label,smile\n0,6,1\n"))
+        join_ratings(faces, written("seed,label,smile\n0,6,1\n"))
 
 
 @pytest.mark.parametrize(
@@ -135,7 +137,7 @@ def test_a_label_is_a_number_or_bits(faces, written):
 )
 def test_what_would_be_lost_or_shifted_is_refused_by_name(tree, written, table, text):
     with pytest.raises(DefinitionError, match=text) as refused:
-        join(tree, written(table))
+        join_ratings(tree, written(table))
     assert refused.value.consequence
     assert refused.value.remedy
 
@@ -143,6 +145,6 @@ def test_what_would_be_lost_or_shifted_is_refused_by_name(tree, written, table, 
 def test_several_runs_are_rated_one_by_one(tree, written):
     several = xr.DataTree.from_dict({"/": xr.Dataset(), "one": tree.to_dataset(), "other": tree.to_dataset()})
     with pytest.raises(DefinitionError, match="has no axis") as refused:
-        join(several, written(TABLE))
+        join_ratings(several, written(TABLE))
     assert "tree[RUN]" in refused.value.remedy
-    assert join(several["one"], written(TABLE))["realism"].notnull().sum() == 3
+    assert join_ratings(several["one"], written(TABLE))["realism"].notnull().sum() == 3
