@@ -344,7 +344,8 @@ def main() -> None:
     parser.add_argument("--from", dest="folder", type=Path, required=True)
     parser.add_argument("--into", type=Path, help="where curves.csv goes")
     options = parser.parse_args()
-    stores = {path.name: fp.open(path) for path in sorted(options.folder.iterdir()) if path.is_dir()}
+    folders = [options.folder / name for name in ("respaced", "full", "mixture")]
+    stores = {folder.name: fp.open(folder) for folder in folders if folder.is_dir()}
     for line in _all(stores):
         print(line, flush=True)
     if options.into is not None:

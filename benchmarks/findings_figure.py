@@ -45,7 +45,7 @@ def draw(tree: xr.DataTree, path: Path) -> None:
             where.set_xlim(1000, 0)
         for row, told in enumerate(ROWS):
             panels[row, 0].set_ylabel(told)
-            panels[row, 0].legend(frameon=False, fontsize=8)
+            panels[row, 0].legend(frameon=False, fontsize=8, loc="lower left" if row else "upper left")
         for row, told in enumerate((TIME_TOLD, "label switched at t", TIME_TOLD)):
             for panel in panels[row]:
                 panel.set_xlabel(told)

@@ -20,7 +20,7 @@ COPIES: Final = 4
 """How many times a region's bytes exist while it is joined, cut, encoded and written."""
 IN_FLIGHT: Final = 256 << 20
 """Bytes that the blocks in flight may have before there are fewer states in them."""
-STATES: Final = 64
+STATES: Final = 128
 """Most states in flight at once."""
 
 

@@ -21,7 +21,7 @@ from flowprofile.projecting import project
 from flowprofile.report.budget import affordable, shares
 from flowprofile.report.items import Item
 from flowprofile.report.pictures import Shown, data_uri
-from flowprofile.report.verdicts import Verdict
+from flowprofile.report.verdicts import ALPHA, Outcome, Verdict
 from flowprofile.running import calibrate, run
 
 CHOSEN: Final = "chosen.json"
@@ -55,6 +55,8 @@ class Section:
     card: ModelCard | None = None
     """The model, once it is known."""
     verdict: Verdict | None = None
+    together: Outcome | None = None
+    """The verdict's outcome with intervals that hold for all items of the page at once (Bonferroni)."""
     pictures: tuple[Picture, ...] = ()
     failure: FlowProfileError | None = None
     forwards: int = 0
@@ -110,7 +112,7 @@ def _section(
         with listening(f"[{place + 1}/{count}] {item.report.item}: {item.report.title} (n = {n})") as listen:
             outcome = run(ready, into=store, listen=listen, allow_code=orders.allow_code)
         section = replace(section, forwards=outcome.forwards, notes=tuple(outcome.warnings.values()))
-        section = _judged(section, ready)
+        section = _judged(section, ready, count)
     except FlowProfileError as error:
         section = replace(section, failure=error)
     except Exception as error:  # noqa: BLE001 - whatever it is, the other experiments must still appear
@@ -130,19 +132,20 @@ def _said(card: ModelCard, label: int) -> str:
     return f"{card.labels.bits(label)} ({names or 'no attribute'})" if card.labels.attributes else str(label)
 
 
-def _judged(section: Section, ready: Assembled) -> Section:
+def _judged(section: Section, ready: Assembled, count: int) -> Section:
     """The section with its verdict and its pictures."""
     item = section.item
     tree = only(opening.open(section.store, run=ready.run), ready)
     named = naming(tree, ready)
     nodes = {stage: tree[named(stage)].to_dataset().load() for stage in item.rule.stages(item.params)}
-    verdict = item.rule.judge(nodes, item.params)
+    verdict = item.rule.judge(nodes, item.params, ALPHA)
+    together = item.rule.judge(nodes, item.params, ALPHA / count).outcome
     shown = Shown(tree, named, verdict)
     pictures = tuple(
         Picture(data_uri(drawing.draw(shown, params)), drawing.told, table.caption)
         for (drawing, params), table in zip(item.drawings, item.report.figure, strict=True)
     )
-    return replace(section, verdict=verdict, pictures=pictures)
+    return replace(section, verdict=verdict, together=together, pictures=pictures)
 
 
 def only(tree: xr.DataTree, ready: Assembled) -> xr.DataTree:

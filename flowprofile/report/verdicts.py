@@ -67,10 +67,10 @@ class Verdict:
     """What the verdict was made of, and what is worth knowing beside it."""
 
 
-def estimate(values: ArrayLike) -> Estimate:
+def estimate(values: ArrayLike, *, alpha: float = ALPHA) -> Estimate:
     """The mean over seeds of values[seed] with its t interval; needs at least three."""
     column = curves_of([[float(value)] for value in _listed(values)], name="values")
-    bounds = mean_bounds(column, alpha=ALPHA / 2)
+    bounds = mean_bounds(column, alpha=alpha / 2)
     return Estimate(float(bounds.mean[0]), float(bounds.lower[0]), float(bounds.upper[0]), bounds.n)
 
 

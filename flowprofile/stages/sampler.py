@@ -110,8 +110,11 @@ class _Sampling:
 
         def denoise(x: Any, index: Any, label: Any) -> Any:
             t = next(into)
-            lanes = tuple(Lane(case, int(index[0]) + 1, t) for case in cases)
             names = frozenset(name for name, at in asked.items() if t in at)
+            # Nothing is looked at or done: the loop's own indices and labels are those of the lanes.
+            if not names and not self.watched.interventions:
+                return self.watched.denoiser(x, index, label)
+            lanes = tuple(Lane(case, int(index[0]) + 1, t) for case in cases)
             eps = self.watched.ask(lanes, x, names, given.sources)
             gathered.take(lanes, self.watched.shown)
             return eps

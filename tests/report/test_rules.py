@@ -9,7 +9,7 @@ from flowprofile.report.rules import RULES
 from flowprofile.report.rules.earlier import alike_from
 from flowprofile.report.rules.pulled import relative
 from flowprofile.report.rules.resemblance import correlation, edges_of, shrunk
-from flowprofile.report.verdicts import OUTCOMES, Estimate, decide, estimate
+from flowprofile.report.verdicts import ALPHA, OUTCOMES, Estimate, decide, estimate
 
 SEEDS = 12
 TIMES = np.arange(90, -1, -10)
@@ -32,7 +32,7 @@ def judged(rule, nodes, **settings):
     one = RULES[rule]
     params = one.params.model_validate(settings)
     assert set(one.stages(params)) <= set(nodes)
-    return one.judge(nodes, params)
+    return one.judge(nodes, params, ALPHA)
 
 
 def curves(level, *, seed=0):
@@ -248,3 +248,22 @@ def test_gradients_of_two_labels_differ_by_nothing_or_by_everything():
     assert float(relative(unlike).mean()) == pytest.approx(1.0, abs=0.1)
     with pytest.raises(DefinitionError, match="of 1 labels"):
         relative(unlike.isel(label=[0]))
+
+
+def test_of_a_page_of_claims_that_are_all_false_none_is_confirmed_when_they_are_judged_together():
+    settings = {**WINDOW, "raw": 0.0, "excess": 0.0}
+    one = RULES["window"]
+    params = one.params.model_validate(settings)
+    items, pages = 20, 40
+    wrong = {1: 0, items: 0}
+    for page in range(pages):
+        nodes = [
+            {"m": node(curves(FLAT, seed=items * page + k), curves(FLAT, seed=10_000 + items * page + k) * 0)}
+            for k in range(items)
+        ]
+        for count in wrong:
+            wrong[count] += any(
+                one.judge(each, params, ALPHA / count).outcome == "confirmed" for each in nodes
+            )
+    assert wrong[items] <= 4, "2.5 % of 40 pages, and what chance adds"
+    assert wrong[1] >= 10, "each alone: about two of five pages"

@@ -8,7 +8,7 @@ from flowprofile.axes import INTERVENTION, LABEL, SEED, TIME
 from flowprofile.definitions import Table
 from flowprofile.errors import DefinitionError, nearest
 from flowprofile.report.rules.base import Nodes, Rule, Threshold, titled
-from flowprofile.report.verdicts import Row, Verdict, decide, estimate, verdict
+from flowprofile.report.verdicts import ALPHA, Row, Verdict, decide, estimate, verdict
 
 
 class AblationParams(Table):
@@ -26,12 +26,12 @@ class AblationParams(Table):
     excess: Threshold = 0.0
 
 
-def judge(nodes: Nodes, params: AblationParams) -> Verdict:
+def judge(nodes: Nodes, params: AblationParams, alpha: float = ALPHA) -> Verdict:
     """The verdict on nodes[stage], SSIM to the clean run at the finished picture."""
     own, control = (_damage(nodes[params.stage], title) for title in (params.own, params.control))
     groups = [_layers(own, globs) for globs in (params.more, params.less)]
     ours, theirs = (_contrast(damage, *groups) for damage in (own, control))
-    raw, beyond = estimate(ours.values), estimate((ours - theirs).values)
+    raw, beyond = estimate(ours.values, alpha=alpha), estimate((ours - theirs).values, alpha=alpha)
     outcome = decide(raw, beyond, raw_above=params.raw, excess_above=params.excess)
     more, less = (", ".join(globs) for globs in (params.more, params.less))
     rows = [

@@ -25,8 +25,8 @@ class Rule:
     params: type[Table]
     stages: Callable[[Any], tuple[str, ...]]
     """The stages it reads, from its parameters."""
-    judge: Callable[[Nodes, Any], Verdict]
-    """From those stages and its parameters to the verdict; reads nothing else."""
+    judge: Callable[[Nodes, Any, float], Verdict]
+    """From those stages, its parameters and the intervals' probability of error to the verdict; reads nothing else."""
     told: str
     """The rule in a sentence or two, for the page."""
 

@@ -13,7 +13,7 @@ from flowprofile.axes import CHANNEL, INTERVENTION, LABEL, SEED, TIME, X, Y
 from flowprofile.cases import CLEAN
 from flowprofile.definitions import Table
 from flowprofile.report.rules.base import Nodes, Rule, Threshold
-from flowprofile.report.verdicts import Row, Verdict, decide, estimate, verdict
+from flowprofile.report.verdicts import ALPHA, Row, Verdict, decide, estimate, verdict
 
 Values = NDArray[np.float64]
 
@@ -32,7 +32,7 @@ class EarlierParams(Table):
     excess: Threshold = 0.0
 
 
-def judge(nodes: Nodes, params: EarlierParams) -> Verdict:
+def judge(nodes: Nodes, params: EarlierParams, alpha: float = ALPHA) -> Verdict:
     """The verdict on activations of two layers and the states themselves."""
     shown = {
         "the sample": nodes[params.states]["x_t"],
@@ -40,8 +40,8 @@ def judge(nodes: Nodes, params: EarlierParams) -> Verdict:
         params.control: nodes[f"{params.activations}/{params.control}"]["activation"],
     }
     alike = {name: alike_from(values, params.level) for name, values in shown.items()}
-    raw = estimate(alike[params.layer] - alike["the sample"])
-    beyond = estimate(alike[params.layer] - alike[params.control])
+    raw = estimate(alike[params.layer] - alike["the sample"], alpha=alpha)
+    beyond = estimate(alike[params.layer] - alike[params.control], alpha=alpha)
     outcome = decide(raw, beyond, raw_above=params.raw, excess_above=params.excess)
     rows = [
         Row(f"{params.layer} before the sample", raw, "steps"),

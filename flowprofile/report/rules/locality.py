@@ -5,7 +5,7 @@ import xarray as xr
 from flowprofile.axes import INTERVENTION, LABEL, SEED, TIME
 from flowprofile.definitions import Table
 from flowprofile.report.rules.base import Nodes, Rule, Threshold, titled
-from flowprofile.report.verdicts import Row, Verdict, decide, estimate, verdict
+from flowprofile.report.verdicts import ALPHA, Row, Verdict, decide, estimate, verdict
 
 
 class LocalityParams(Table):
@@ -18,7 +18,7 @@ class LocalityParams(Table):
     excess: Threshold = 0.0
 
 
-def judge(nodes: Nodes, params: LocalityParams) -> Verdict:
+def judge(nodes: Nodes, params: LocalityParams, alpha: float = ALPHA) -> Verdict:
     """The verdict on nodes[stage], the mean absolute change inside and outside of a mask."""
     node = nodes[params.stage]
     found = {
@@ -29,7 +29,7 @@ def judge(nodes: Nodes, params: LocalityParams) -> Verdict:
     ours, theirs = (
         found[title, "inside"] - found[title, "outside"] for title in (params.own, params.control)
     )
-    raw, beyond = estimate(ours.values), estimate((ours - theirs).values)
+    raw, beyond = estimate(ours.values, alpha=alpha), estimate((ours - theirs).values, alpha=alpha)
     outcome = decide(raw, beyond, raw_above=params.raw, excess_above=params.excess)
     unit = str(node["inside"].attrs.get("units", "1"))
     rows = [

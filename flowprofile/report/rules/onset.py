@@ -30,15 +30,15 @@ class OnsetParams(Table):
     excess: Threshold = 0.0
 
 
-def judge(nodes: Nodes, params: OnsetParams) -> Verdict:
+def judge(nodes: Nodes, params: OnsetParams, alpha: float = ALPHA) -> Verdict:
     """The verdict on nodes[stage], a measure between labels with `value` and `null`."""
     value, null = with_null(nodes[params.stage], params.stage)
     ours, theirs = (_dissimilarity(values, params) for values in (value, null))
     times, stride = _even(ours, params.stage)
     floor = {"similarity": FLOOR, "distance": 0.0}[params.of]
-    raw, known = (onset(values.values, [params.delta], alpha=ALPHA, floor=floor) for values in (ours, theirs))
+    raw, known = (onset(values.values, [params.delta], alpha=alpha, floor=floor) for values in (ours, theirs))
     per_seed = [seed_onsets(values.values, [params.delta], floor=floor) for values in (theirs, ours)]
-    apart = _steps(onset_difference(*per_seed, alpha=ALPHA), stride)
+    apart = _steps(onset_difference(*per_seed, alpha=alpha), stride)
     turned = apart if params.direction == "later" else apart.turned()
     outcome: Outcome
     if not raw.claimed[0]:

@@ -7,7 +7,7 @@ from flowprofile.cases import CLEAN
 from flowprofile.definitions import Table
 from flowprofile.errors import DefinitionError
 from flowprofile.report.rules.base import Nodes, Rule, Threshold
-from flowprofile.report.verdicts import Row, Verdict, decide, estimate, verdict
+from flowprofile.report.verdicts import ALPHA, Row, Verdict, decide, estimate, verdict
 
 
 class PulledParams(Table):
@@ -22,11 +22,11 @@ class PulledParams(Table):
     excess: Threshold = 0.0
 
 
-def judge(nodes: Nodes, params: PulledParams) -> Verdict:
+def judge(nodes: Nodes, params: PulledParams, alpha: float = ALPHA) -> Verdict:
     """The verdict on two gradient volumes of exactly two labels."""
     ours, theirs = (relative(nodes[stage]["gradient"]) for stage in (params.stage, params.control))
-    raw = estimate(ours.sel({TIME: params.time}).values)
-    beyond = estimate((ours - theirs).sel({TIME: params.time}).values)
+    raw = estimate(ours.sel({TIME: params.time}).values, alpha=alpha)
+    beyond = estimate((ours - theirs).sel({TIME: params.time}).values, alpha=alpha)
     outcome = decide(raw, beyond, raw_above=params.raw, excess_above=params.excess)
     rows = [
         Row("region beyond control region", beyond, "1"),

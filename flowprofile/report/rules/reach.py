@@ -10,7 +10,7 @@ import xarray as xr
 from flowprofile.axes import PIXEL, TIME
 from flowprofile.definitions import Table
 from flowprofile.report.rules.base import Nodes, Rule, Span, Threshold, curve, over
-from flowprofile.report.verdicts import Row, Verdict, decide, estimate, verdict
+from flowprofile.report.verdicts import ALPHA, Row, Verdict, decide, estimate, verdict
 
 
 class ReachParams(Table):
@@ -25,11 +25,11 @@ class ReachParams(Table):
     """Pixels of radius."""
 
 
-def judge(nodes: Nodes, params: ReachParams) -> Verdict:
+def judge(nodes: Nodes, params: ReachParams, alpha: float = ALPHA) -> Verdict:
     """The verdict on nodes[stage], a stage `influence` with threshold = true."""
     node = nodes[params.stage]
     counted, radius = (_later(node[name], params) for name in ("above_mean", "radius"))
-    raw, beyond = estimate(counted.values), estimate(radius.values)
+    raw, beyond = estimate(counted.values, alpha=alpha), estimate(radius.values, alpha=alpha)
     outcome = decide(raw, beyond, raw_above=params.raw, excess_above=params.excess)
     early, late = (f"t = {span[0]}..{span[1]}" for span in (params.early, params.late))
     rows = [

@@ -10,7 +10,7 @@ from flowprofile.axes import CHANNEL, INTERVENTION, LABEL, LAYER, SEED, TIME, X,
 from flowprofile.cases import CLEAN
 from flowprofile.definitions import Table
 from flowprofile.report.rules.base import Nodes, Rule, Threshold
-from flowprofile.report.verdicts import Row, Verdict, decide, estimate, verdict
+from flowprofile.report.verdicts import ALPHA, Row, Verdict, decide, estimate, verdict
 
 Values = NDArray[np.float64]
 
@@ -28,12 +28,12 @@ class ResemblanceParams(Table):
     excess: Threshold = 0.0
 
 
-def judge(nodes: Nodes, params: ResemblanceParams) -> Verdict:
+def judge(nodes: Nodes, params: ResemblanceParams, alpha: float = ALPHA) -> Verdict:
     """The verdict on strongest channels, activations of each layer, and the finished pictures."""
     edges = edges_of(_clean(nodes[params.states]["x_t"], 0).transpose(LABEL, SEED, CHANNEL, Y, X).values)
     found = [_layer(nodes, layer, edges, params) for layer in params.layers]
     own, others = (np.mean([one[place] for one in found], axis=0) for place in (0, 1))
-    raw, beyond = estimate(own), estimate(own - others)
+    raw, beyond = estimate(own, alpha=alpha), estimate(own - others, alpha=alpha)
     outcome = decide(raw, beyond, raw_above=params.raw, excess_above=params.excess)
     rows = [
         Row("|r| of the strongest channel with the edges of x_0", raw, "1"),

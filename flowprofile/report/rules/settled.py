@@ -31,11 +31,11 @@ class SettledParams(Table):
     raw: Threshold = 0.01
 
 
-def judge(nodes: Nodes, params: SettledParams) -> Verdict:
+def judge(nodes: Nodes, params: SettledParams, alpha: float = ALPHA) -> Verdict:
     """The verdict on nodes[stage], SSIM to the run that was not switched, at the finished picture."""
     effects = _effects(nodes[params.stage], params)
     steps = effects["switch_step"].values
-    raw = estimate(effects.values[:, 0])
+    raw = estimate(effects.values[:, 0], alpha=alpha)
     rows = [Row(f"1 − SSIM of the pictures, switched at t = {steps[0]}", raw, "1")]
     if not raw.lower > params.raw:
         told = f"Even the earliest switch changes the finished picture by {raw.mean:.3g} only."
@@ -43,7 +43,7 @@ def judge(nodes: Nodes, params: SettledParams) -> Verdict:
     earliest = effects.values[:, :1]
     # A seed whose picture not even the earliest switch changes has no share of it.
     left = (effects.values / np.where(earliest > 0, earliest, 1.0))[earliest[:, 0] > params.raw]
-    found = predetermination(left, level=params.level, alpha=ALPHA, bounds=mean_bounds)
+    found = predetermination(left, level=params.level, alpha=alpha, bounds=mean_bounds)
     at = _at(found, steps)
     outcome: Outcome = "confirmed" if at.lower >= params.by else "explained by the null"
     rows += [

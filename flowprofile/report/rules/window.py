@@ -12,7 +12,7 @@ from flowprofile.axes import TIME
 from flowprofile.cases import CLEAN
 from flowprofile.definitions import Table
 from flowprofile.report.rules.base import Nodes, Rule, Span, Threshold, curve, over, with_null
-from flowprofile.report.verdicts import Estimate, Row, Verdict, decide, estimate, verdict
+from flowprofile.report.verdicts import ALPHA, Estimate, Row, Verdict, decide, estimate, verdict
 
 
 class WindowParams(Table):
@@ -29,11 +29,11 @@ class WindowParams(Table):
     excess: Threshold = 0.0
 
 
-def judge(nodes: Nodes, params: WindowParams) -> Verdict:
+def judge(nodes: Nodes, params: WindowParams, alpha: float = ALPHA) -> Verdict:
     """The verdict on nodes[stage], which has `value` and `null`."""
     value, null = with_null(nodes[params.stage], params.stage)
     ours, theirs = _effect(value, params), _effect(null, params)
-    raw, beyond = estimate(ours.values), estimate((ours - theirs).values)
+    raw, beyond = estimate(ours.values, alpha=alpha), estimate((ours - theirs).values, alpha=alpha)
     sign = 1 if params.direction == "above" else -1
     turned = (raw, beyond) if sign == 1 else (raw.turned(), beyond.turned())
     outcome = decide(*turned, raw_above=params.raw, excess_above=params.excess)
