@@ -113,9 +113,11 @@ def calibrate(ready: Assembled) -> None:
         name: {key: value for key, value in table.items() if key != "keep" or table["use"] not in KINDS}
         for name, table in ready.tables.items()
     }
+    # Two labels where there are several, since what compares them needs a second one.
+    labels = list(ready.sweep.labels[:2])
     few = {
         "sampler": ready.pipeline.sampler.model_copy(update={"steps": min(8, ready.card.steps)}),
-        "cases": Cases(seeds=tuple(range(ready.numerics.batch)), labels=list(ready.sweep.labels[:1])),
+        "cases": Cases(seeds=tuple(range(max(1, ready.numerics.batch // len(labels)))), labels=labels),
         "stages": tables,
     }
     small = assemble(ready.pipeline.model_copy(update=few), allow_code=True)

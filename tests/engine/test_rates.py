@@ -32,3 +32,10 @@ def test_rows_of_a_gradient_volume_and_probes_are_promised_one_by_one():
 
 def test_a_rate_of_cells_that_did_not_say_how_many_rows_they_had_is_not_used():
     assert rates.seconds(stages(8)["volume"], 3, {"gradient_volume": 2.0}) is None
+
+
+def test_what_compares_labels_is_timed_too():
+    compared = {"label_ssim": {"use": "ssim", "between": "labels"}, "trajectory": {}}
+    ready = running.assembled(pipeline(model="digits", labels=[3, 5], seeds="0:100", steps=50, **compared))
+    running.calibrate(ready)
+    assert set(running.project(ready, None).seconds) == set(ready.graph.stages)
