@@ -40,7 +40,7 @@ def measured(url: str, seeds: int, cluster: str, work: int) -> dict[str, object]
                 workers[pid] = max(workers.get(pid, 0), peak(pid))
 
     own_pid = os.getpid()
-    watching = threading.Thread(target=watch)
+    watching = threading.Thread(target=watch, daemon=True)
     watching.start()
     began = time.perf_counter()
     found = fp.compare(url, between="labels", excess=True, seed=slice(0, seeds - 1), cluster=cluster)
@@ -78,7 +78,7 @@ def main() -> None:
         fill(store, LABELS)
     print(f"simulated in {time.perf_counter() - began:.0f} s", flush=True)
     asked = [(seeds, "local:2", 512) for seeds in sorted({min(part, options.seeds) for part in PARTS})]
-    asked += [(asked[-1][0], *chunking) for chunking in CHUNKINGS]
+    asked += [(asked[0][0], *chunking) for chunking in CHUNKINGS]
     for seeds, cluster, work in asked:
         # Kept results would be read instead of computed.
         shutil.rmtree(f"{url}/comparisons", ignore_errors=True)

@@ -41,6 +41,7 @@ from flowprofile.definitions.interventions import (
     Donor,
     FlipTo,
     FromDifference,
+    FromGradient,
     FromMax,
     FromRandom,
     PatchFrom,
@@ -215,16 +216,17 @@ def _named(mask: Mask | None) -> tuple[str | None, str]:
 
 
 def _channels(
-    value: int | list[int] | FromMax | FromRandom, layer: str, at: At
+    value: int | list[int] | FromMax | FromGradient | FromRandom, layer: str, at: At
 ) -> Iterator[tuple[int, ...] | OwnChannel]:
     if isinstance(value, FromRandom):
         yield from ((channel,) for channel in _random(value, layer, at.model.layers[layer]))
         return
     found: tuple[int, ...] | OwnChannel
-    if isinstance(value, FromMax):
+    if isinstance(value, FromMax | FromGradient):
         mask = None if value.mask is None else at.model.mask(value.mask, at.place)
         name, digest = _named(mask)
-        found = OwnChannel(value.time, name, value.statistic, digest)
+        of = "gradient" if isinstance(value, FromGradient) else "activation"
+        found = OwnChannel(value.time, name, value.statistic, digest, of)
     else:
         found = tuple(value) if isinstance(value, list) else (value,)
     fitting.channels_fit(layer, found, at.model.frame)

@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
+from uuid import uuid4
 
 import xarray as xr
 
@@ -138,6 +139,8 @@ class Asking:
     run: str | Collection[str] | None
     storage_options: Mapping[str, str] | None
     how: Asked
+    token: str = ""
+    """Of one comparison: what a worker has opened for another one may have changed since."""
 
     def answered(self) -> tuple[tuple[Held, ...], Question, Source]:
         """The stores' runs, the question, and where its curves come from."""
@@ -151,11 +154,18 @@ class Asking:
         """The same, of addresses that hold in any working folder."""
         first, *others = [run.place.url for run in runs]
         there = [url if "://" in url else str(Path(url).absolute()) for url in (first, *others)]
-        return replace(self, store=there[0], other=there[1] if others else None)
+        return replace(self, store=there[0], other=there[1] if others else None, token=uuid4().hex)
 
     def tallied(self, seeds: Sequence[int]) -> Forests:
-        """The forests of some seeds, in whatever process this is."""
-        return forests(self.answered()[2], seeds)
+        """The forests of some seeds, in whatever process this is; the stores are opened once."""
+        if self.token not in _answered:
+            _answered.clear()
+            _answered[self.token] = self.answered()[2]
+        return forests(_answered[self.token], seeds)
+
+
+_answered: dict[str, Source] = {}
+"""Where the curves of the latest comparison come from, in a worker."""
 
 
 def recipe_of(asked: Question, source: Source, claim: Claim, seeds: Sequence[int]) -> dict[str, Any]:

@@ -56,6 +56,10 @@ WHOLE: Final = Span()
 """The whole run."""
 
 
+OWN: Final = {"activation": "max_channel", "gradient": "gradient_channel"}
+"""How a definition names a sample's own strongest channel, by what is the strongest."""
+
+
 @dataclass(frozen=True)
 class OwnChannel:
     """Each sample's own strongest channel, read off its clean run."""
@@ -68,14 +72,18 @@ class OwnChannel:
     """What makes a channel strong, one of `STATISTICS`."""
     digest: str = ""
     """Digest of the mask's content."""
+    of: str = "activation"
+    """What is the strongest there: the layer's ``activation`` within the mask, or the ``gradient`` of the mask's
+    pixels of x_t at the layer."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "time", _counted("time of a strongest channel", self.time))
         _one_of("statistic", self.statistic, STATISTICS)
+        _one_of("kind of strongest channel", self.of, tuple(OWN))
 
     def __str__(self) -> str:
         statistic = "" if self.statistic == "sum" else f":{self.statistic}"
-        return f"max_channel{statistic}@{self.time}{_masked('/', self.mask, self.digest)}"
+        return f"{OWN[self.of]}{statistic}@{self.time}{_masked('/', self.mask, self.digest)}"
 
 
 @dataclass(frozen=True)

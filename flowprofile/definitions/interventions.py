@@ -37,6 +37,15 @@ class FromMax(Table):
     statistic: Literal["sum", "abs", "max", "mean_top"] = "sum"
 
 
+class FromGradient(Table):
+    """Each sample's own channel at which a region pulls the strongest."""
+
+    from_: Literal["gradient_channel"] = Field(alias="from")
+    time: Whole = Field(ge=0, description="the state t whose step is differentiated, in the clean run")
+    mask: Any = Field(description="whose pixels of x_t are differentiated")
+    statistic: Literal["sum", "abs", "max", "mean_top"] = "sum"
+
+
 class FromRandom(Table):
     """Channels drawn at random: the control."""
 
@@ -49,8 +58,12 @@ Channel = Annotated[
     Annotated[Whole, Tag("number")]
     | Annotated[list[Whole], Tag("list")]
     | Annotated[FromMax, Tag("max_channel")]
+    | Annotated[FromGradient, Tag("gradient_channel")]
     | Annotated[FromRandom, Tag("random")],
-    one_of("channel", 'a number, a list of numbers, or a table with from = "max_channel" or "random"'),
+    one_of(
+        "channel",
+        'a number, a list of numbers, or a table with from = "max_channel", "gradient_channel" or "random"',
+    ),
 ]
 
 

@@ -323,7 +323,7 @@ def _layer_gradient(request: Request, joint: Stage, layer: str, mask: Mask) -> S
     )
 
 
-def _gradient_channel(request: Request) -> list[Stage]:
+def gradient_channel(request: Request) -> list[Stage]:
     """c* of the gradient: the channel at which the selected pixels pull the strongest."""
     params, context = request.params, request.context
     assert isinstance(params, GradientChannelParams)
@@ -396,7 +396,7 @@ KINDS = (
         "gradient_channel",
         1,
         GradientChannelParams,
-        _gradient_channel,
+        gradient_channel,
         summary="strongest channel of that gradient",
     ),
 )

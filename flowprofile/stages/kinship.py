@@ -3,8 +3,10 @@
 Sources are numbered as `Intervention.reads` orders them; `kernels.acting` is handed what they gave by that number.
 """
 
+import re
 from collections.abc import Callable
 from functools import cache
+from typing import Final
 
 from flowprofile.cases import Case
 from flowprofile.conditioning.interventions import Ablation, OwnChannel, Part, Patch
@@ -12,6 +14,8 @@ from flowprofile.errors import DefinitionError
 from flowprofile.flow.kin import Kin, Source
 from flowprofile.kinds import Context
 from flowprofile.stages.promises import STATES
+
+_FOLDER: Final = re.compile(r"[A-Za-z0-9_.+-]+")
 
 
 def kinship(context: Context) -> Callable[[Case], Kin | None]:
@@ -57,7 +61,10 @@ def reference(own: OwnChannel) -> str:
     >>> reference(OwnChannel(200))
     'reference.sum'
     """
-    return f"reference.{own.statistic}{f'.{own.mask}.{own.digest[:8]}' if own.mask else ''}"
+    of = "" if own.of == "activation" else f"{own.of}."
+    # The name becomes a folder's; a rectangle's own name, [2:6, 2:6], cannot.
+    mask = own.mask if own.mask and _FOLDER.fullmatch(own.mask) else "mask"
+    return f"reference.{of}{own.statistic}{f'.{mask}.{own.digest[:8]}' if own.mask else ''}"
 
 
 def interventions_to_compare(context: Context, *, place: str) -> None:

@@ -186,6 +186,7 @@ def test_names_are_as_they_are_documented():
         "zero mid_attn.fn[0:12] in face#1a2b3c4d": Ablation(SITE, tuple(range(12)), mask="face", mask_digest="1a2b3c4d"),
         "zero downs.1.2.fn[max_channel@200/face#1a2b3c4d]": Ablation("downs.1.2.fn", OwnChannel(200, "face", digest="1a2b3c4d")),
         "zero a[max_channel:abs@200]": Ablation("a", OwnChannel(200, statistic="abs")),
+        "zero a[gradient_channel@200/m#12]": Ablation("a", OwnChannel(200, "m", digest="12", of="gradient")),
         "patch mid_attn.fn<-label 6": Patch((SITE,), 6),
         "patch mid_attn.fn<-seed 3 label 6 t<=500": Patch((SITE,), 6, 3, Span(500)),
         "steer mid_attn.fn+2*#f22f737b893e": Steer(SITE, direction, 2),
