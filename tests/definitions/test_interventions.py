@@ -295,7 +295,7 @@ WRONG = {
     "infinite factor": (ABLATE + "value={scale=inf}", 4, "value.scale", "finite"),
     "unknown mask": (ABLATE + 'mask="eyess"', 4, "mask", "eyess"),
     "own channel off the grid": (ABLATE.replace("=1", '={from="max_channel", time=1000}'), 3, "channel", "no step into t = 1000.*999"),
-    "gradient of nothing": (ABLATE.replace("=1", '={from="gradient_channel", time=9}'), 3, "channel.mask", "required"),
+    "gradient of nothing": (ABLATE.replace("=1", '={from="gradient_channel", time=9}'), 3, "channel.mask", "The key .mask. is missing"),
     "unknown statistic": (ABLATE.replace("=1", '={from="max_channel", time=9, statistic="sun"}'), 3, "channel.statistic", "'sum'"),
     "step beyond": (SWITCH.replace("600", "1000"), 2, "at", "A switch at t = 1000 is outside 0 .. 999"),
     "negative step": (SWITCH.replace("600", "[600, -1]"), 2, "at", "t = -1 is outside"),
