@@ -8,18 +8,18 @@ from flowprofile.flow.plan import Plan
 from flowprofile.store.layout import Form, StoreLayout, form
 
 
-def footprint(plan: Plan, layout: StoreLayout) -> int:
-    """Bytes on disk of everything a plan stores, before compression.
+def footprint(plan: Plan, layout: StoreLayout) -> dict[str, int]:
+    """Bytes on disk of what a plan stores, by stage and before compression.
 
     A large array has one object per case, and its last inner chunk is written whole; a small one has one chunk per
     tile of seeds, as long as the whole time grid.
     """
-    return sum(
-        math.ceil(share.cells / max(1, len(plan.graph.stages[name].times)))
+    return {
+        name: math.ceil(share.cells / max(1, len(plan.graph.stages[name].times)))
         * _per_case(plan.graph, name, layout, plan.tile.seeds)
         for name, share in plan.shares.items()
         if plan.graph.stages[name].stored
-    )
+    }
 
 
 def _per_case(graph: Graph, name: str, layout: StoreLayout, seeds: int) -> int:

@@ -33,6 +33,8 @@ class Projection:
     assembled: Assembled
     plan: Plan
     cost: Cost
+    disk: Mapping[str, int]
+    """Bytes that the new cells of every stored stage take on disk."""
     seconds: Mapping[str, float]
     """Projected seconds per stage, for stages whose rate on this machine is known."""
     warnings: Mapping[str, str]
@@ -99,12 +101,13 @@ def project(
         ready.graph, ready.sweep, held or Nothing(), batch=ready.numerics.batch, only=part_of(part)
     )
     chosen = layout or named_layout("local")
+    disk = footprint(found, chosen)
     price = cost(
         found,
         block=states_in_flight(ready.graph, ready.numerics.batch),
         weights=ready.weight_bytes,
         regions=_region_bytes(ready.graph, chosen),
-        store=footprint(found, chosen),
+        store=sum(disk.values()),
     )
     warnings = {
         **notes(ready.sweep, ready.context.interventions),
@@ -114,7 +117,7 @@ def project(
     seconds = {
         name: value for name in ready.graph.stages if (value := _seconds(name, found, known)) is not None
     }
-    return Projection(ready, found, price, seconds, warnings)
+    return Projection(ready, found, price, disk, seconds, warnings)
 
 
 def rate_key(ready: Assembled) -> str:

@@ -66,6 +66,7 @@ def as_table(projection: "Projection") -> dict[str, Any]:
                 "wanted": share.wanted,
                 "forwards": share.forwards,
                 "bytes": share.bytes,
+                "disk": projection.disk.get(name, 0),
                 "seconds": projection.seconds.get(name),
                 "key": plan.graph.keys[name],
                 "why": why.get(name, ""),
@@ -93,7 +94,7 @@ def show_plan(projection: "Projection", store: str) -> None:
             share.state if plan.graph.stages[name].stored else "in flight",
             f"{share.cells:,}",
             f"{share.forwards:,}",
-            human(share.bytes),
+            human(projection.disk.get(name, 0)),
             "?" if seconds is None else f"{seconds:,.1f}",
         )
     console.print(table)
@@ -212,10 +213,10 @@ def declare(
 
     store = options.store_of(into, pipeline)
     ready = running.assembled(pipeline, overrides=overrides, allow_code=allow_code)
-    left = running.prepare(ready, into=store, layout=layout, accept_weights=accept_weights, wait=wait).plan
+    left = running.prepare(ready, into=store, layout=layout, accept_weights=accept_weights, wait=wait)
     click.echo(
-        f"{store} is declared: {len(left.tasks):,} tasks and {left.forwards:,} forwards are left, "
-        f"{human(left.bytes)} to store."
+        f"{store} is declared: {len(left.plan.tasks):,} tasks and {left.plan.forwards:,} forwards are left, "
+        f"{human(left.cost.store)} to store."
     )
 
 

@@ -2,12 +2,15 @@
 
 import sys
 from pathlib import PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from flowprofile.cli import options
 from flowprofile.flow.budget import human
+
+if TYPE_CHECKING:
+    from flowprofile.upkeep.choosing import Cells
 
 STORE = click.argument("store", metavar="STORE")
 YES = click.option("--yes", is_flag=True, help="Do not ask.")
@@ -132,15 +135,7 @@ def compact(store: str) -> None:
 @click.option("--layout", help="How it is laid out, if it is new.")
 def merge(stores: tuple[str, ...], into: str, layout: str | None) -> None:
     """Join STORES of one recipe; repeating it writes nothing that is there."""
-    from flowprofile.store.store import Store
-    from flowprofile.upkeep.merge import merge as merged
-
-    sources = [Store.open(each, existing=True) for each in stores]
-    with Store.open(into, layout=layout) as target:
-        found = merged(sources, target)
-    click.echo(
-        f"{into}: {found.regions:,} regions written, {found.cells:,} cells; {found.there:,} were there."
-    )
+    _joined(stores, into, layout)
 
 
 @click.command()
@@ -187,9 +182,16 @@ def export(
 ) -> None:
     """Write a selection of STORE into a file other programs read, or into a store of its own."""
     if "://" in into or not PurePath(into).suffix:
-        _into_store(
-            store, into, objects=objects, measures=measures, seed=seed, label=label, time=time, layout=layout
+        from flowprofile.upkeep.choosing import Cells
+
+        first, last = _ends(time or ":")
+        cells = Cells(
+            stages=(*objects, *(f"measures/{name}" for name in measures)) or ("*",),
+            seeds=seed,
+            labels=None if label is None else (label,),
+            span=None if time is None else (sys.maxsize if first is None else first, last or 0),
         )
+        _joined((store,), into, layout, cells)
         return
     if layout is not None:
         raise click.UsageError("--layout is for stores; --into names a file.")
@@ -211,35 +213,18 @@ def export(
     selected = tree.profile.sel(**{key: value for key, value in wanted.items() if value is not None})
     path = exported(selected, into)
     size = sum(f.stat().st_size for f in ([path] if path.is_file() else path.rglob("*")) if f.is_file())
-    lacking, cells = missing(selected)
-    told = f"; {lacking:,} of {cells:,} cells are not stored and are NaN in it" if lacking else ""
+    lacking, asked = missing(selected)
+    told = f"; {lacking:,} of {asked:,} cells are not stored and are NaN in it" if lacking else ""
     click.echo(f"{path}: {human(size)}{told}")
 
 
-def _into_store(
-    store: str,
-    into: str,
-    *,
-    objects: tuple[str, ...],
-    measures: tuple[str, ...],
-    seed: tuple[int, ...] | None,
-    label: int | None,
-    time: str | None,
-    layout: str | None,
-) -> None:
+def _joined(stores: tuple[str, ...], into: str, layout: str | None, cells: "Cells | None" = None) -> None:
     from flowprofile.store.store import Store
-    from flowprofile.upkeep.choosing import Cells
     from flowprofile.upkeep.merge import merge as merged
 
-    first, last = _ends(time or ":")
-    cells = Cells(
-        stages=(*objects, *(f"measures/{name}" for name in measures)) or ("*",),
-        seeds=seed,
-        labels=None if label is None else (label,),
-        span=None if time is None else (sys.maxsize if first is None else first, last or 0),
-    )
+    sources = [Store.open(each, existing=True) for each in stores]
     with Store.open(into, layout=layout) as target:
-        found = merged([Store.open(store, existing=True)], target, cells=cells)
+        found = merged(sources, target, cells=cells)
     click.echo(
         f"{into}: {found.regions:,} regions written, {found.cells:,} cells; {found.there:,} were there."
     )

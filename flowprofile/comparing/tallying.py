@@ -87,11 +87,6 @@ def forests(source: Source, seeds: Sequence[int], *, room: int = ROOM) -> Forest
     return Forests(value, null, excess)
 
 
-def tallied(source: Source, seeds: Sequence[int], *, room: int = ROOM) -> Tallied:
-    """The tallies of all seeds."""
-    return forests(source, seeds, room=room).tallied()
-
-
 def _with(forest: Forest, values: Values, seeds: Sequence[int]) -> Forest:
     """The forest with some more seeds; one at a time, so that no second copy of them is made."""
     for seed, row in zip(seeds, values, strict=True):

@@ -14,7 +14,7 @@ from flowprofile.comparing.keeping import keep, kept
 from flowprofile.comparing.sides import Between, Held, Question, held, question
 from flowprofile.comparing.spread import spread
 from flowprofile.comparing.stored import Source
-from flowprofile.comparing.tallying import Forests, forests, held_seeds, tallied
+from flowprofile.comparing.tallying import Forests, forests, held_seeds
 from flowprofile.errors import DefinitionError, StoreError
 from flowprofile.flow.fingerprint import key
 from flowprofile.stats.curves import probability_of
@@ -118,11 +118,11 @@ def compare(
     found = kept(runs[0].place, key(recipe))
     if found is None:
         if cluster is None:
-            tallies = tallied(source, seeds)
+            added = forests(source, seeds)
         else:
-            tallies = spread(asking.sent(runs).tallied, seeds, cluster, weight=source.weight).tallied()
+            added = spread(asking.sent(runs).forests, seeds, cluster, weight=source.weight)
         attrs = {"mode": asked.mode, "seeds": ranges(seeds), "version": VERSION, "recipe": key(recipe)}
-        found = _keeping(runs[0], findings(asked, source, tallies, claim, attrs))
+        found = _keeping(runs[0], findings(asked, source, added.tallied(), claim, attrs))
     together = {} if family is None else {"family": family}
     return found[list(VARIABLES)].assign_attrs(between=str(asked), source=source.said, **together)
 
@@ -156,7 +156,7 @@ class Asking:
         there = [url if "://" in url else str(Path(url).absolute()) for url in (first, *others)]
         return replace(self, store=there[0], other=there[1] if others else None, token=uuid4().hex)
 
-    def tallied(self, seeds: Sequence[int]) -> Forests:
+    def forests(self, seeds: Sequence[int]) -> Forests:
         """The forests of some seeds, in whatever process this is; the stores are opened once."""
         if self.token not in _answered:
             _answered.clear()

@@ -11,7 +11,7 @@ import flowprofile as fp
 from flowprofile.comparing import sides, verb
 from flowprofile.comparing.choosing import Asked, source_of
 from flowprofile.comparing.states import States
-from flowprofile.comparing.tallying import tallied
+from flowprofile.comparing.tallying import ROOM, forests
 from flowprofile.errors import DefinitionError, StoreError
 from flowprofile.measures import images
 from flowprofile.measures.base import Forest
@@ -128,7 +128,7 @@ def test_what_is_not_stored_is_computed_from_the_states(whole):
 @pytest.mark.parametrize("between", ["labels", SWITCHED])
 def test_not_a_bit_depends_on_how_many_seeds_are_read_at_once(whole, between):
     source = asked(whole, between, label=[0, 1])
-    whole_, single = tallied(source, range(6)), tallied(source, range(6), room=1)
+    whole_, single = (forests(source, range(6), room=room).tallied() for room in (ROOM, 1))
     for name in ("value", "null", "excess"):
         one, other = getattr(whole_, name), getattr(single, name)
         assert (one.n, one.mean.tobytes(), one.m2.tobytes()) == (

@@ -27,13 +27,13 @@ TWO = {"label": (0, 1)}
 @pytest.fixture
 def counted(monkeypatch):
     """How often seeds were tallied."""
-    calls, tallied = [], verb.tallied
+    calls, forests = [], verb.forests
 
     def counting(*args, **kwargs):
         calls.append(args)
-        return tallied(*args, **kwargs)
+        return forests(*args, **kwargs)
 
-    monkeypatch.setattr(verb, "tallied", counting)
+    monkeypatch.setattr(verb, "forests", counting)
     return calls
 
 

@@ -6,10 +6,10 @@ import sys
 import numpy as np
 import pytest
 import xarray as xr
+from kept_stores import FAST, Killed, killer, sweep, told
 
 import flowprofile as fp
 from flowprofile import running
-from flowprofile.description import describe
 from flowprofile.errors import IntegrityError, StoreError
 from flowprofile.store.layout import StoreLayout
 from flowprofile.store.store import Store
@@ -18,39 +18,9 @@ from flowprofile.upkeep import pins
 from flowprofile.upkeep.choosing import Cells
 from flowprofile.upkeep.merge import merge
 from flowprofile.upkeep.migrate import migrate
-from pipelines import pipeline
 
-FAST = StoreLayout(durability="none", chunk="1 KiB", shard="8 KiB", small="1 KiB")
 OTHER = StoreLayout(durability="none", chunk="2 KiB", shard="4 KiB", small="4 KiB", codec="zstd")
-STAGES = {"trajectory": {}, "step_ssim": {"use": "ssim"}, "predicted_x0": {"keep": "::2"}}
 PART = Cells(stages=("trajectory", "measures/step_ssim"), seeds=(1, 2, 4), labels=(1,), times="::5")
-
-
-class Killed(Exception):
-    """The process is gone."""
-
-
-def killer(at):
-    left = iter(range(at))
-
-    def listen(phase):
-        if next(left, None) is None:
-            raise Killed(str(phase))
-
-    return listen
-
-
-def sweep(**changes):
-    return pipeline(**{"seeds": "0:6", "labels": (0, 1), "steps": 20, **STAGES, **changes})
-
-
-def told(url):
-    """Requested and present, by stage."""
-    return {
-        stage["name"]: (stage["requested"], stage["present"])
-        for run in describe(url)["runs"]
-        for stage in run["stages"]
-    }
 
 
 @pytest.fixture(scope="module")

@@ -8,12 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from kept_stores import FAST, Killed, killer, sweep, told
 
 import flowprofile as fp
 from flowprofile import running
-from flowprofile.description import describe
 from flowprofile.errors import IntegrityError, StoreError
-from flowprofile.store.layout import StoreLayout
 from flowprofile.store.ledger import RECEIPTS, Ledger
 from flowprofile.store.store import Store
 from flowprofile.store.verify import verify
@@ -27,27 +26,7 @@ from flowprofile.upkeep.room import room
 from flowprofile.upkeep.tidy import ABANDONED, gc
 from pipelines import pipeline
 
-FAST = StoreLayout(durability="none", chunk="1 KiB", shard="8 KiB", small="1 KiB")
-STAGES = {"trajectory": {}, "step_ssim": {"use": "ssim"}, "predicted_x0": {"keep": "::2"}}
 THINNED = Cells(stages=("trajectory", "measures/*"), but_times="::5", seeds=(0, 2, 3))
-
-
-class Killed(Exception):
-    """The process is gone."""
-
-
-def killer(at):
-    left = iter(range(at))
-
-    def listen(phase):
-        if next(left, None) is None:
-            raise Killed(str(phase))
-
-    return listen
-
-
-def sweep(**changes):
-    return pipeline(**{"seeds": "0:6", "labels": (0, 1), "steps": 20, **STAGES, **changes})
 
 
 def filled(url, **changes):
@@ -63,15 +42,6 @@ def contents(url):
     place = Store.open(url).place
     keys = [*place.list("profile.zarr"), *place.list(RECEIPTS)]
     return {key: place.read(key) for key in keys}
-
-
-def told(url):
-    """Requested and present, by stage."""
-    return {
-        stage["name"]: (stage["requested"], stage["present"])
-        for run in describe(url)["runs"]
-        for stage in run["stages"]
-    }
 
 
 def test_a_drop_killed_at_every_phase_costs_no_kept_cell_and_ends_the_same(tmp_path):
