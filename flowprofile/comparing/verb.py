@@ -17,6 +17,7 @@ from flowprofile.comparing.stored import Source
 from flowprofile.comparing.tallying import Forests, forests, held_seeds
 from flowprofile.errors import DefinitionError, StoreError
 from flowprofile.flow.fingerprint import key
+from flowprofile.heap import keep_heap
 from flowprofile.stats.curves import probability_of
 from flowprofile.store.urls import Where
 
@@ -159,6 +160,7 @@ class Asking:
     def forests(self, seeds: Sequence[int]) -> Forests:
         """The forests of some seeds, in whatever process this is; the stores are opened once."""
         if self.token not in _answered:
+            keep_heap()
             _answered.clear()
             _answered[self.token] = self.answered()[2]
         return forests(_answered[self.token], seeds)

@@ -5,7 +5,6 @@ Results of one class can be compared bit by bit; results of two classes stand si
 a run of its own. The class is described without importing torch, so a finished store is recognised in no time.
 """
 
-import ctypes
 import os
 import platform
 from dataclasses import asdict, dataclass
@@ -14,11 +13,10 @@ from typing import Final
 
 import numpy as np
 
+from flowprofile.heap import keep_heap
+
 THREADS: Final = 1
 """Threads of one process; work is spread over processes, which also scales better."""
-_MMAP_THRESHOLD: Final = -3
-_TRIM_THRESHOLD: Final = -1
-"""Numbers of glibc's malloc.h."""
 
 
 @dataclass(frozen=True)
@@ -62,20 +60,10 @@ def settle() -> None:
     """Put this process into its numerics class. The only place where torch's switches are set."""
     import torch
 
-    _keep_heap()
+    keep_heap()
     torch.set_num_threads(THREADS)
     torch.set_flush_denormal(True)
     torch.use_deterministic_algorithms(True, warn_only=True)
-
-
-def _keep_heap() -> None:
-    """Let glibc keep freed memory: giving every activation back to the system costs a fifth of a forward's time."""
-    try:
-        tune = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):
-        return
-    for name, value in ((_MMAP_THRESHOLD, 32 << 20), (_TRIM_THRESHOLD, 2**31 - 1)):
-        tune(name, value)
 
 
 def _version(package: str) -> str:
