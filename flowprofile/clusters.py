@@ -156,10 +156,12 @@ def _local(count: int) -> "Client":
     dask.config.set({
         # Whether a task gets another chance is ours to say: a retry by Dask would not know that the store has grown.
         "distributed.scheduler.allowed-failures": 0,
-        # Nobody looks at these on a cluster without a dashboard, and they cost some per cent of a core.
+        # Nobody looks at these on a cluster without a dashboard, and together they cost some per cent of every core.
         "distributed.worker.profile.enabled": False,
         "distributed.admin.system-monitor.interval": "5s",
         "distributed.admin.system-monitor.gil.enabled": False,
+        "distributed.admin.tick.interval": "1s",
+        "distributed.worker.memory.monitor-interval": "1s",
     })  # fmt: skip
     cluster = LocalCluster(
         n_workers=count, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50

@@ -31,7 +31,9 @@ class Cluster:
     here: bool = False
     beside: int = DISTRIBUTED
     _client: Any = None
+    _given: Order | None = None
     _order: Any = None
+    """The order, where the workers have it."""
     _futures: dict[Any, tuple[int, ...]] = field(default_factory=dict)
 
     @property
@@ -56,7 +58,13 @@ class Cluster:
 
     def start(self, order: Order) -> None:
         """Join, and hand the order to every worker."""
-        self._order = self.join().scatter(order, broadcast=True, hash=False)
+        self.join()
+        self._given = order
+        self._hand_out()
+
+    def _hand_out(self) -> None:
+        """Send the order to every worker; it lies with them, and is lost when all of them are."""
+        self._order = self._client.scatter(self._given, broadcast=True, hash=False)
 
     def submit(self, numbers: tuple[int, ...], *, again: bool) -> None:
         """Hand tasks to the scheduler."""
@@ -66,10 +74,18 @@ class Cluster:
         self._futures[future] = numbers
 
     def results(self) -> Iterable[Result]:
-        """What is done, waiting for the first."""
+        """What is done, waiting for the first; where all workers were lost at once, what they had in hand has failed."""
         from distributed import wait
+        from distributed.client import FuturesCancelledError
 
-        done = wait(list(self._futures), return_when="FIRST_COMPLETED").done
+        try:
+            done = wait(list(self._futures), return_when="FIRST_COMPLETED").done
+        except FuturesCancelledError:
+            for future in [one for one in self._futures if one.cancelled()]:
+                yield Failed(self._futures.pop(future), None, "every worker was lost")
+            self._client.wait_for_workers(1, timeout=PATIENCE)
+            self._hand_out()
+            return
         for future in done:
             numbers = self._futures.pop(future)
             error = future.exception()
