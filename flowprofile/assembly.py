@@ -24,7 +24,6 @@ from flowprofile.intervening import Done, Model, interventions
 from flowprofile.kinds import Context, Kind, Request, checked, lookup
 from flowprofile.models import zoo
 from flowprofile.models.card import ModelCard
-from flowprofile.models.closed_forms import CARDS
 from flowprofile.models.numerics import Numerics, numerics
 from flowprofile.models.sites import sites
 from flowprofile.stages import KINDS
@@ -33,10 +32,8 @@ from flowprofile.stages.promises import NULL, STATES
 from flowprofile.stages.references import references
 from flowprofile.stages.sampler import null_states, states
 from flowprofile.stages.splitting import stages_of
-from flowprofile.time.rules import parameters, rule
-from flowprofile.time.schedule import schedule
+from flowprofile.stepping import stepping
 from flowprofile.time.sources import Noise, Remembered
-from flowprofile.time.steps import respaced
 
 RESERVED: Final = ("measures", "noise")
 """Names with a meaning of their own in a profile."""
@@ -134,21 +131,22 @@ def _context(
     text: Text,
 ) -> Context:
     sampler = pipeline.sampler
-    options = _rule_options(sampler, text)
     _guidance_fits(sampler, card, text)
-    with _placed(text, "sampler", "steps"):
-        grid = respaced(card.steps, sampler.steps)
+    with _placed(text, "sampler"):
+        found = stepping(sampler, card, pipeline.model)
     return Context(
         card=card,
-        schedule=schedule(card.schedule, card.steps),
-        grid=grid,
+        schedule=found.levels,
+        grid=found.grid,
         sampler=sampler,
-        rule=options,
+        rule=found.rule,
+        recipe=found.recipe,
+        whole=found.whole,
         batch=pipeline.numerics.batch,
-        open=_guided(opener, sampler.guidance_scale),
+        open=_guided(found.opening(opener), sampler.guidance_scale),
         identity=identity,
         labels=labels,
-        noise=_noise(pipeline, card, grid, text),
+        noise=_noise(pipeline, card, found.grid, text),
         compat=BY_NAME[pipeline.compat],
         sites=sites(card, pipeline.model),
         folder=_folder(text),
@@ -218,9 +216,7 @@ def _base(context: Context, identity: str) -> dict[str, Any]:
     """What every chain depends on; part of each key."""
     return {
         "model": identity,
-        "schedule": [context.card.schedule, context.card.steps],
-        "rule": context.sampler.rule,
-        "options": dict(context.rule),
+        **context.recipe,
         "noise": context.noise.scheme,
         "precision": "float32",
         **({"edits": "in place"} if context.compat.in_place and _edited(context) else {}),
@@ -276,7 +272,7 @@ def _model(model: object, text: Text) -> tuple[ModelCard, str, Callable[[], Any]
 def _size(model: object) -> int:
     """Bytes of a model's weights, for the budget."""
     if isinstance(model, str):
-        return 0 if model in CARDS else zoo.weights_path(model).stat().st_size
+        return zoo.size(model)
     module = getattr(model, "module", None)
     return (
         sum(tensor.numel() * tensor.element_size() for tensor in module.parameters())
@@ -295,15 +291,6 @@ def _guided(opener: Callable[[], Any], scale: float) -> Callable[[], Any]:
         return Guided(opener(), scale)
 
     return opened
-
-
-def _rule_options(sampler: Sampler, text: Text) -> dict[str, Any]:
-    """The rule's own parameters with defaults; one that the rule does not have is refused."""
-    options = {"eta": sampler.eta, "variance": sampler.variance}
-    given = {name: value for name, value in options.items() if value is not None}
-    with _placed(text, "sampler"):
-        rule(sampler.rule, **given)
-        return {**parameters(sampler.rule), **given}
 
 
 def _guidance_fits(sampler: Sampler, card: ModelCard, text: Text) -> None:

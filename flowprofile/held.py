@@ -275,6 +275,19 @@ def _intervention_coords(ready: Assembled, held: RunRecord | None) -> dict[str, 
     return {coord: {name: table[coord] for name, table in tables.items()} for coord in NOWHERE}
 
 
+def _rule(graph: Graph) -> dict[str, Any]:
+    """The sampler's rule and its options; of a scheduler its class and whole configuration."""
+    if "scheduler" not in graph.base:
+        return {"rule": graph.base["rule"], **graph.base["options"]}
+    recipe = graph.base["scheduler"]
+    return {
+        "rule": recipe["class"],
+        "diffusers": recipe["diffusers"],
+        **recipe["config"],
+        **recipe["options"],
+    }
+
+
 def stage_declarations(graph: Graph, sweep: Sweep) -> list[StageDeclaration]:
     """The stored stages as the store should describe them, each with the cases it is made of."""
     found = []
@@ -288,11 +301,7 @@ def stage_declarations(graph: Graph, sweep: Sweep) -> list[StageDeclaration]:
             "params": dict(stage.params),
             "needs": [need.stage for need in stage.needs],
             "source": stage.source,
-            "sampler": {
-                "rule": graph.base["rule"],
-                **graph.base["options"],
-                **graph.stages[graph.root(stage.name)].params,
-            },
+            "sampler": {**_rule(graph), **graph.stages[graph.root(stage.name)].params},
             **stage.attrs,
         }
         if f"{stage.name}.null" in graph.stages:

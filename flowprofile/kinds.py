@@ -25,8 +25,8 @@ from flowprofile.models.card import ModelCard
 from flowprofile.models.sites import Site
 from flowprofile.objects.masks import Mask
 from flowprofile.objects.probes import Probe
-from flowprofile.time.rules import coefficients, rule
-from flowprofile.time.schedule import Schedule
+from flowprofile.time.rules import Rule, coefficients
+from flowprofile.time.schedule import Levels
 from flowprofile.time.sources import PHILOX, Noise
 
 ENTRY_POINTS: Final = "flowprofile.stages"
@@ -38,15 +38,19 @@ class Context:
     """What every kind may know about the pipeline it is built into."""
 
     card: ModelCard
-    schedule: Schedule
+    schedule: Levels
     grid: tuple[int, ...]
     """Every state the sampler passes, from noise to image."""
     sampler: Sampler
-    rule: Mapping[str, Any]
-    """The rule's own parameters, defaults filled in."""
+    rule: Rule = field(compare=False, repr=False)
+    """One step of the sampler."""
+    recipe: Mapping[str, Any]
+    """All that decides the sampler's steps."""
     batch: int
     open: Callable[[], Any] = field(compare=False, repr=False)
     """Loads the denoiser."""
+    whole: bool = False
+    """Whether the sampler's steps read earlier ones."""
     labels: tuple[int, ...] = ()
     """The labels of the sweep."""
     noise: Noise = PHILOX
@@ -78,10 +82,21 @@ class Context:
         return self.grid[self.grid.index(t) - 1]
 
     def factors(self, t_from: int, t: int) -> tuple[float, float]:
-        """d x_t / d x_{t_from} = first * identity + second * d eps / d x."""
-        found = coefficients(
-            rule(self.sampler.rule, **self.rule), schedule=self.schedule, t_from=t_from, t_to=t
-        )
+        """d x_t / d x_{t_from} = first * identity + second * d eps / d x.
+
+        Raises
+        ------
+        DefinitionError
+            For a sampler whose step is not linear, or reads earlier ones.
+        """
+        bent = getattr(self.rule, "bent", None)
+        if bent is not None:
+            raise DefinitionError(
+                f"The sampler {self.sampler.rule!r} {bent}.",
+                consequence="A state's gradient with respect to the state before is not that of the network alone.",
+                remedy="use the rule ddpm or ddim, or options = { clip_sample = false } with a scheduler of single steps",
+            )
+        found = coefficients(self.rule, schedule=self.schedule, t_from=t_from, t_to=t)
         return found.x, found.eps
 
     def probe(self, probe: Probe) -> str:

@@ -32,7 +32,7 @@ from flowprofile.errors import DefinitionError
 from flowprofile.measures import images, windows
 from flowprofile.measures.nulls import posterior_chain
 from flowprofile.time.noise import SCHEME
-from flowprofile.time.rules import rule
+from flowprofile.time.rules import RULES, rule
 from flowprofile.time.schedule import SCHEDULES, schedule
 from flowprofile.time.steps import respaced
 
@@ -209,9 +209,9 @@ def _frames(group: Group, seeds: Sequence[int], times: Sequence[int]) -> Frames:
 
 
 def _null_known(held: Held) -> bool:
-    """Whether the chain that knows its image can be walked: finished images, their noise, a schedule by name."""
+    """Whether the chain that knows its image can be walked: finished images, their noise, schedule and rule by name."""
     data, model = _states_of(held), held.tree.attrs.get("model", {})
-    named = model.get("schedule") in SCHEDULES
+    named = model.get("schedule") in SCHEDULES and data.attrs["sampler"]["rule"] in RULES
     return bool(named and data.attrs.get("noise") == SCHEME and 0 in data[TIME].values)
 
 

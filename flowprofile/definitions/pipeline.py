@@ -46,7 +46,14 @@ class _AsWritten:
 class Sampler(Table):
     """How noise becomes an image."""
 
-    rule: str = Field("ddpm", description="ddpm or ddim")
+    rule: str = Field(
+        "ddpm",
+        description="ddpm or ddim; or a scheduler of diffusers' by its class (EulerDiscreteScheduler); or scheduler,"
+        " the one in the model's own folder",
+    )
+    options: dict[str, Any] | None = Field(
+        None, description="a scheduler's: arguments of its class that are other than in its configuration"
+    )
     steps: int = Field(1000, ge=1, description="transitions; fewer than the schedule's T respaces them")
     eta: float | None = Field(
         None, ge=0, le=1, description="ddim only: 0 is deterministic, 1 as noisy as ddpm"

@@ -119,11 +119,12 @@ def reach(need: Need, todo: Mask, kept: Mask) -> Mask:
     return wider
 
 
-def steps(states: Mask, outputs: Mask, have: Mask) -> tuple[Mask, Mask, Mask]:
+def steps(states: Mask, outputs: Mask, have: Mask, *, whole: bool = False) -> tuple[Mask, Mask, Mask]:
     """Which states of a chain are reached by a step, which are read, and which steps are replayed.
 
     A demanded state needs a step only if it is not at hand; a demanded output needs its step to be taken or, where
-    the state before is at hand and its own end is not needed, replayed. Every step needs the state before it.
+    the state before is at hand and its own end is not needed, replayed. Every step needs the state before it; of a
+    `whole` chain it needs all of them.
     """
     run, replay, needed = np.zeros_like(states), np.zeros_like(states), states.copy()
     for position in range(len(states) - 1, 0, -1):
@@ -136,6 +137,9 @@ def steps(states: Mask, outputs: Mask, have: Mask) -> tuple[Mask, Mask, Mask]:
     for position in range(1, len(states)):
         if replay[position] and run[position - 1]:
             run[position], replay[position] = True, False
+    if whole and run[1:].any():
+        run[: np.flatnonzero(run)[-1] + 1] = True
+        replay &= ~run
     return run, needed & ~run, replay
 
 
@@ -208,7 +212,7 @@ class _Backwards:
         have = self._stored(name) if level > own else self._present(name) | borrowed
         cell = name, level
         if stage.chain is not None:
-            found = steps(asked, self.outputs[name], have)
+            found = steps(asked, self.outputs[name], have, whole=stage.chain.whole)
             self.compute[cell], self.read[cell], self.replay[cell] = found
         else:
             self.compute[cell], self.read[cell] = asked & ~have, asked & have

@@ -102,6 +102,8 @@ class Chain:
     """What a case's states have to do with another case's; None for nothing."""
     crosses: bool = False
     """Whether some case reads one of another seed, so that all seeds must be computed side by side."""
+    whole: bool = False
+    """Whether a step reads earlier ones: its states are stepped through from the first, in one go."""
 
 
 @dataclass(frozen=True)

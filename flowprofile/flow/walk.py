@@ -57,6 +57,7 @@ class Walk:
     def go(self, block: int) -> None:
         """Walk the whole chain."""
         places = np.flatnonzero(self.one.states)
+        block = len(places) if self.chain.whole else block
         for start in range(0, len(places), block):
             self._pass(places[start : start + block])
         if self.one.chain in self.batch.demand.finals and self.one.level == self.graph.levels[self.one.chain]:

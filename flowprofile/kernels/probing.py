@@ -36,7 +36,7 @@ from flowprofile.objects.probes import (
 )
 from flowprofile.time.rules import x0_from_eps
 from flowprofile.time.sample import pad
-from flowprofile.time.schedule import Schedule
+from flowprofile.time.schedule import Levels
 
 Eps = Callable[[Tensor], Tensor]
 """eps of x[row channel y x], everything else being fixed."""
@@ -53,7 +53,7 @@ class Watched:
     denoiser: Denoiser
     probes: Mapping[str, Probe]
     interventions: Mapping[str, Intervention]
-    schedule: Schedule
+    schedule: Levels
     batch: int
     masks: Mapping[str, np.ndarray] = field(default_factory=dict)
     """Masks of ablations by name, bool[y x]."""

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from flowprofile.errors import DefinitionError, nearest
 from flowprofile.time.noise import noise_batch
 from flowprofile.time.rules import Rule, ddpm, eps_from_x0
-from flowprofile.time.schedule import Schedule
+from flowprofile.time.schedule import Levels
 from flowprofile.time.sources import NoiseBatch
 
 Correlation = Literal["rbf", "exponential"]
@@ -34,7 +34,7 @@ class PointDenoiser:
     Works on NumPy arrays and on torch tensors; x_0 has the type and the shape of the states, [case channel y x].
     """
 
-    def __init__(self, x0: Any, schedule: Schedule) -> None:
+    def __init__(self, x0: Any, schedule: Levels) -> None:
         self.x0 = x0
         self.schedule = schedule
 
@@ -47,7 +47,7 @@ def posterior_chain(
     x0: ArrayLike,
     seeds: Sequence[int],
     *,
-    schedule: Schedule,
+    schedule: Levels,
     grid: Sequence[int],
     rule: Rule = ddpm,
     noise: NoiseBatch = noise_batch,
@@ -78,7 +78,7 @@ def posterior_chain(
     shape = images.shape[1:]
     eps = PointDenoiser(images, schedule)
     if start is None:
-        t, x = grid[0], noise(seeds, grid[0], shape)
+        t, x = grid[0], noise(seeds, grid[0], shape) * np.float32(schedule.start)
         yield t, x
     else:
         t, x = start
@@ -88,7 +88,7 @@ def posterior_chain(
         yield t, x
 
 
-def label_gap(*, schedule: Schedule, grid: Sequence[int], rule: Rule = ddpm) -> dict[int, float]:
+def label_gap(*, schedule: Levels, grid: Sequence[int], rule: Rule = ddpm) -> dict[int, float]:
     """What share of the difference of two images is left between their chains in each state, {t: share}.
 
     Two chains that share their noise differ by d_t = share(t) (a - b), whatever that noise is. Hence, without any

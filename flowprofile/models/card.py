@@ -13,7 +13,7 @@ from typing import Any, Final
 from flowprofile.conditioning.labels import LabelSpace
 from flowprofile.errors import ModelError, nearest
 
-ARCHITECTURES: Final = ("unet", "mixture", "gaussian", "module")
+ARCHITECTURES: Final = ("unet", "mixture", "gaussian", "module", "UNet2DModel", "DiTTransformer2DModel")
 PREDICTIONS: Final = ("eps", "v", "x0")
 
 DECIDING: Final = (
@@ -37,7 +37,7 @@ class ModelCard:
     name: str
     """How it is called in reports."""
     architecture: str
-    """'unet', 'mixture', 'gaussian', or 'module' for a network that the caller brings."""
+    """'unet', 'mixture', 'gaussian', a class of diffusers', or 'module' for a network that the caller brings."""
     config: Mapping[str, Any]
     """Constructor arguments of the architecture, JSON values only."""
     shape: tuple[int, int, int]

@@ -4,7 +4,9 @@ Samplers, gradients and probes are written once against this form. What a networ
 is a fact of its card and is translated here, so a hook on the last layer of a v-network sees v, not eps.
 """
 
-from typing import Protocol
+import copy
+from collections.abc import Mapping
+from typing import Protocol, Self
 
 import numpy as np
 import torch
@@ -14,6 +16,7 @@ from flowprofile.conditioning.guidance import guided
 from flowprofile.errors import ModelError
 from flowprofile.models.card import ModelCard
 from flowprofile.time.schedule import schedule
+from flowprofile.time.visited import Visited
 
 
 class Denoiser(Protocol):
@@ -27,6 +30,11 @@ class Denoiser(Protocol):
     @property
     def module(self) -> nn.Module | None:
         """The network whose layers can be tapped; None for a formula."""
+        ...
+
+    @property
+    def grids(self) -> Mapping[str, tuple[int, int]]:
+        """y and x by layer, of layers that put out tokens."""
         ...
 
     def __call__(self, x: Tensor, index: Tensor, label: Tensor) -> Tensor:
@@ -45,12 +53,34 @@ class NetworkDenoiser:
         bars = np.array([times.alpha_bar(i + 1) for i in range(card.steps)], dtype=np.float64)
         self.card = card
         self.module: nn.Module | None = module
+        self.grids: Mapping[str, tuple[int, int]] = {}
         self._network = module
+        self._told: Tensor | None = None
+        self._scales = torch.ones(card.steps)
         self._signal = torch.from_numpy(np.sqrt(bars).astype(np.float32))
         self._noise = torch.from_numpy(np.sqrt(1.0 - bars).astype(np.float32))
 
+    def visiting(self, visited: Visited) -> Self:
+        """The same network, told the times that a sampler has of its own, and shown its states in its own scale."""
+        found = copy.copy(self)
+        bars = np.full(visited.T, np.nan)
+        told, scales = np.zeros(visited.T), np.ones(visited.T)
+        for place, t in enumerate(visited.states[:-1]):
+            bars[t - 1] = visited.alpha_bar(t)
+            told[t - 1], scales[t - 1] = visited.timesteps[place], visited.scales[place]
+        whole = bool((told == np.floor(told)).all())
+        found._told = torch.from_numpy(told.astype(np.int64 if whole else np.float32))
+        found._scales = torch.from_numpy(scales.astype(np.float32))
+        found._signal = torch.from_numpy(np.sqrt(bars).astype(np.float32))
+        found._noise = torch.from_numpy(np.sqrt(1.0 - bars).astype(np.float32))
+        return found
+
     def __call__(self, x: Tensor, index: Tensor, label: Tensor) -> Tensor:
-        out = self._predicted(x, index, label)
+        told = index
+        if self._told is not None:
+            x = x * self._scales.to(x.device)[index].view(-1, 1, 1, 1)
+            told = self._told.to(x.device)[index]
+        out = self._predicted(x, told, label)
         if self.card.prediction == "eps":
             return out
         signal = self._signal.to(x.device)[index].view(-1, 1, 1, 1)
@@ -81,6 +111,7 @@ class Guided:
             )
         self.card = denoiser.card
         self.module = denoiser.module
+        self.grids = denoiser.grids
         self.scale = scale
         self._denoiser = denoiser
         self._null = denoiser.card.null_label

@@ -7,6 +7,7 @@ measured rightly can therefore be decided without training, and without trusting
 
 import math
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ class GaussianMixtureDenoiser:
     """
 
     module: nn.Module | None = None
+    grids: Mapping[str, tuple[int, int]] = MappingProxyType({})
 
     def __init__(self, templates: Tensor, weights: Tensor, sd: float, card: ModelCard) -> None:
         """templates[component channel y x]; weights[label component], rows sum to one."""
@@ -97,6 +99,7 @@ class GaussianDenoiser:
     """One Gaussian N(mean, covariance): eps is linear in x, and its Jacobian is the same matrix everywhere."""
 
     module: nn.Module | None = None
+    grids: Mapping[str, tuple[int, int]] = MappingProxyType({})
 
     def __init__(self, mean: Tensor, covariance: Tensor, card: ModelCard) -> None:
         """mean[channel y x]; covariance[pixel pixel], positive semi-definite."""

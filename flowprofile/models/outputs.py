@@ -83,6 +83,19 @@ def _told(value: object) -> str:
     return f"{value.dtype} {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
 
 
+def on_grid(tokens: Tensor, grid: tuple[int, int] | None) -> Tensor:
+    """Tokens [lane token channel] as the picture [lane channel y x] they are, row by row; without a grid as they are."""
+    if grid is None:
+        return tokens
+    lanes, _, channels = tokens.shape
+    return tokens.transpose(1, 2).reshape(lanes, channels, *grid)
+
+
+def off_grid(picture: Tensor, grid: tuple[int, int] | None) -> Tensor:
+    """The tokens of a picture: `on_grid` undone."""
+    return picture if grid is None else picture.flatten(2).transpose(1, 2)
+
+
 def part(out: Any, select: int | str | None, name: str) -> Tensor:
     """The tensor that is meant."""
     if isinstance(out, Tensor) and select is None:

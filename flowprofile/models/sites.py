@@ -1,15 +1,16 @@
 """Where a model can be looked at: names, shapes and order of its modules' outputs, without loading it.
 
 A layer of the interface is *listed*; the residual sums (``downs.0.2``: the attention branch plus its input) are sites
-too, but a pattern means listed layers only. For a network that the caller brings, one probe pass finds all modules
-that put out a picture.
+too, but a pattern means listed layers only. For any other network, one probe pass finds all modules that put out a
+picture; of one in a file the pass is over shapes alone.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from flowprofile.models import zoo
+from flowprofile.models import folders, zoo
 from flowprofile.models.card import ModelCard
 from flowprofile.models.layers import UNetConfig, layer_ids, layers
 
@@ -26,6 +27,8 @@ class Site:
     x: int
     listed: bool = True
     """Whether a pattern means it."""
+    tokens: bool = False
+    """Whether the module puts out tokens, which lie on the grid row by row."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -47,8 +50,12 @@ def sites(card: ModelCard, model: Any = None) -> Mapping[str, Site]:
     if module is not None:
         config = getattr(module, "config", None)
         listed = layer_ids(config) if isinstance(config, UNetConfig) else None
-        found = _probed(model)
+        found = probed(model)
         return {name: replace(site, listed=listed is None or name in listed) for name, site in found.items()}
+    if card.architecture in folders.CARDS:
+        from flowprofile.models import adapters
+
+        return probed(adapters.outline(model, card))
     return _unet(card.shape, zoo.unet_config(card)) if card.architecture == "unet" else {}
 
 
@@ -63,22 +70,45 @@ def _unet(shape: tuple[int, int, int], config: UNetConfig) -> dict[str, Site]:
     return found
 
 
-def _probed(model: "Denoiser") -> dict[str, Site]:
-    """The modules of a live network that put out [case channel y x], found by one pass over a blank image."""
+def probed(model: "Denoiser") -> dict[str, Site]:
+    """The modules of a network that put out a picture, found by one pass over a blank image; works on the meta device.
+
+    A picture is [case channel y x], or tokens [case token channel] that fill a grid as wide and high as the image is.
+    """
     import torch
 
     from flowprofile.models.taps import shapes
 
+    assert model.module is not None
+    device = next((tensor.device for tensor in model.module.parameters()), torch.device("cpu"))
+
     def call() -> None:
         with torch.no_grad():
             model(
-                torch.zeros(1, *model.card.shape),
-                torch.zeros(1, dtype=torch.int64),
-                torch.zeros(1, dtype=torch.int64),
+                torch.zeros(1, *model.card.shape, device=device),
+                torch.zeros(1, dtype=torch.int64, device=device),
+                torch.zeros(1, dtype=torch.int64, device=device),
             )
 
-    return {
-        name: Site(*shape[1:])
-        for name, shape in shapes(model, call).items()
-        if len(shape) == 4 and not name.endswith("]")
-    }
+    found = {}
+    for name, shape in shapes(model, call).items():
+        grid = _grid(shape[1], model.card.shape) if len(shape) == 3 else None
+        if len(shape) == 4 and not name.endswith("]"):
+            found[name] = Site(*shape[1:])
+        elif grid is not None and not name.endswith("]"):
+            found[name] = Site(shape[2], *grid, tokens=True)
+    return found
+
+
+def grids(model: "Denoiser") -> dict[str, tuple[int, int]]:
+    """y and x of every layer that puts out tokens."""
+    return {name: (site.y, site.x) for name, site in probed(model).items() if site.tokens}
+
+
+def _grid(tokens: int, shape: tuple[int, int, int]) -> tuple[int, int] | None:
+    """y and x of so many tokens, if they can lie as the image does and are fewer than its pixels."""
+    _, height, width = shape
+    y = math.isqrt(tokens * height // width)
+    x = tokens // y if y else 0
+    fits = y > 1 and x > 1 and y * x == tokens and y * width == x * height and height % y == 0
+    return (y, x) if fits else None

@@ -39,6 +39,8 @@ class _Site:
     module: nn.Module
     edits: list[tuple[int | str | None, Edit]] = field(default_factory=list)
     taps: list[Tap] = field(default_factory=list)
+    grid: tuple[int, int] | None = None
+    """y and x of its tokens, for a module that puts out tokens."""
 
 
 class _Ended(BaseException):
@@ -142,21 +144,21 @@ class Seen(Mapping[str, Tensor]):
     def _fire(self, site: _Site, module: nn.Module, given: object, out: Any) -> Any:
         """The one hook of a site: edits first, so that its taps see what the rest of the network gets."""
         for select, edit in site.edits:
-            before = outputs.part(out, select, site.name)
+            before = outputs.on_grid(outputs.part(out, select, site.name), site.grid)
             new = outputs.edited(site.name, edit, before, in_place=self._in_place)
-            out = outputs.replaced(out, select, new)
+            out = outputs.replaced(out, select, outputs.off_grid(new, site.grid))
         if site.name not in self._active:
             return out
         call = self._calls.get(site.name, 0)
         self._calls[site.name] = call + 1
         for tap in site.taps:
             if tap.call in (None, call):
-                out = self._keep(tap, call, out)
+                out = self._keep(tap, call, out, site.grid)
         self._passed(site.name)
         return out
 
-    def _keep(self, tap: Tap, call: int, out: Any) -> Any:
-        value = outputs.part(out, tap.select, tap.name)
+    def _keep(self, tap: Tap, call: int, out: Any, grid: tuple[int, int] | None) -> Any:
+        value = outputs.on_grid(outputs.part(out, tap.select, tap.name), grid)
         if not self._graph:
             taken = outputs.taken(tap.name, tap.reduce, value)
             if taken is not None:
@@ -172,7 +174,7 @@ class Seen(Mapping[str, Tensor]):
         kept = here if tap.reduce is None else tap.reduce(here)
         if kept is not None:
             self._kept.setdefault(tap, {})[call] = kept
-        return outputs.replaced(out, tap.select, onwards)
+        return outputs.replaced(out, tap.select, outputs.off_grid(onwards, grid))
 
     def _passed(self, name: str) -> None:
         """Count a firing; end the forward where nothing that is wanted can follow."""
@@ -252,7 +254,8 @@ def tapping(
     Parameters
     ----------
     model, taps
-        A network or a denoiser, and where to listen: see `resolve`, or `prepared` taps of the same network.
+        A network or a denoiser, and where to listen: see `resolve`, or `prepared` taps of the same network. Tokens of a
+        denoiser's layer, [lane token channel], come as the picture they fill, [lane channel y x].
     interventions
         Parts, or whole interventions, applied to every lane of every call. They go together by the rules of an
         `Intervention`; a switch, a span, a mask, and what reads another run (a donor, an own channel) are refused.
@@ -280,7 +283,7 @@ def tapping(
     known = _checked(found, probe, stop=stop)
     seen = Seen(found, graph=graph, stop=stop, known=known, in_place=in_place)
     changes = [*editing.everywhere(interventions).items(), *_callable(edits or {}).items()]
-    sites = _sites(root, ready, changes)
+    sites = _sites(root, ready, changes, getattr(model, "grids", {}))
     counted = [edit for _, edit in changes if isinstance(edit, editing.SiteEdit)]
     with ExitStack() as stack:
         stack.callback(root.register_forward_pre_hook(seen._begin).remove)
@@ -379,18 +382,25 @@ def _callable(edits: object) -> Mapping[str | Tap, Edit]:
     )
 
 
-def _sites(root: nn.Module, ready: Prepared, changes: Sequence[tuple[str | Tap, Edit]]) -> list[_Site]:
+def _sites(
+    root: nn.Module,
+    ready: Prepared,
+    changes: Sequence[tuple[str | Tap, Edit]],
+    grids: Mapping[str, tuple[int, int]],
+) -> list[_Site]:
     """The modules concerned; an edit of a tuple changes what the taps of that layer select, if they agree.
 
     Edits come first: a module may hang in the network under two names, edited by one and tapped by the other.
     """
     sites: dict[str, _Site] = {}
     for tap in ready.taps:
-        sites.setdefault(tap.name, _Site(tap.name, ready.modules[tap.name])).taps.append(tap)
+        sites.setdefault(
+            tap.name, _Site(tap.name, ready.modules[tap.name], grid=grids.get(tap.name))
+        ).taps.append(tap)
     for key, edit in changes:
         asked = key if isinstance(key, Tap) else Tap(key)
         for name in named(root, asked.name):
-            site = sites.setdefault(name, _Site(name, root.get_submodule(name)))
+            site = sites.setdefault(name, _Site(name, root.get_submodule(name), grid=grids.get(name)))
             selects = {tap.select for tap in site.taps} if asked.select is None else {asked.select}
             select = selects.pop() if len(selects) == 1 else None
             site.edits.append((select, edit))

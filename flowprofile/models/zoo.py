@@ -1,15 +1,16 @@
-"""Models by name: the two that are embedded, the closed forms, and any weights file with a card.
+"""Models by name: the two that are embedded, the closed forms, any weights file with a card, any folder of diffusers'.
 
 Card and identity are wanted long before a model is: to plan, to refuse, to key a store. So they are answered
 from headers and bytes, and torch is loaded only by `load`.
 """
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from flowprofile.errors import ModelError, nearest
-from flowprofile.models import closed_forms, weights
+from flowprofile.models import closed_forms, folders, weights
 from flowprofile.models.card import ModelCard
 from flowprofile.models.layers import UNetConfig, parse_config
 
@@ -27,7 +28,11 @@ _FOLDER: Final = Path(__file__).parent / "embedded"
 def card(name_or_path: str | Path) -> ModelCard:
     """The card of a model, without loading it."""
     closed = closed_forms.CARDS.get(str(name_or_path))
-    return closed or weights.card(weights_path(name_or_path))
+    if closed is not None:
+        return closed
+    return (
+        folders.card(name_or_path) if _is_folder(name_or_path) else weights.card(weights_path(name_or_path))
+    )
 
 
 def identity(name_or_path: str | Path) -> str:
@@ -36,9 +41,20 @@ def identity(name_or_path: str | Path) -> str:
     The same model has the same identity under any path; a retouched story in the card does not change it.
     """
     total = hashlib.sha256(card(name_or_path).identity_json().encode())
-    if str(name_or_path) not in closed_forms.CARDS:
+    if _is_folder(name_or_path):
+        total.update(folders.digest(name_or_path).encode())
+    elif str(name_or_path) not in closed_forms.CARDS:
         total.update(weights.digest(weights_path(name_or_path)).encode())
     return total.hexdigest()
+
+
+def size(name_or_path: str | Path) -> int:
+    """Bytes of a model's weights; none for a formula."""
+    if str(name_or_path) in closed_forms.CARDS:
+        return 0
+    if _is_folder(name_or_path):
+        return folders.size(name_or_path)
+    return weights_path(name_or_path).stat().st_size
 
 
 def load(name_or_path: str | Path) -> "Denoiser":
@@ -48,6 +64,10 @@ def load(name_or_path: str | Path) -> "Denoiser":
         from flowprofile.models.mixture import build
 
         return build(found)
+    if found.architecture in folders.CARDS:
+        from flowprofile.models import adapters
+
+        return adapters.load(name_or_path, found)
     if found.architecture != "unet":
         raise ModelError(
             f"The model {found.name!r} is a {found.architecture!r} of the caller's own.",
@@ -55,6 +75,15 @@ def load(name_or_path: str | Path) -> "Denoiser":
             remedy="build the network in Python and wrap it: NetworkDenoiser(module, card)",
         )
     return _load_unet(weights_path(name_or_path), found)
+
+
+def scheduler(name_or_path: str | Path) -> Mapping[str, Any] | None:
+    """The configuration of the scheduler in a model's folder; None for a model that is no folder."""
+    return folders.read(name_or_path).scheduler if _is_folder(name_or_path) else None
+
+
+def _is_folder(name_or_path: str | Path) -> bool:
+    return str(name_or_path) not in NAMES and Path(name_or_path).is_dir()
 
 
 def weights_path(name_or_path: str | Path) -> Path:
@@ -68,7 +97,7 @@ def weights_path(name_or_path: str | Path) -> Path:
     raise ModelError(
         f"There is no model {text!r}.",
         consequence="No sample can be drawn.",
-        remedy=f"{nearest(text, NAMES)}; or give the path of a weights file with a card",
+        remedy=f"{nearest(text, NAMES)}; or give the path of a weights file with a card, or of a folder that diffusers saved",
     )
 
 

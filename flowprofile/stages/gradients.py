@@ -81,7 +81,14 @@ Rows = Callable[[Any, Sequence[Case], tuple[int, ...], np.ndarray, Any], dict[st
 
 
 def asking(context: Context, rows: Rows, dims: Mapping[str, tuple[str, ...]]) -> Callable[..., xr.Dataset]:
-    """The `compute` of a stage that asks the network from the state before each of its states."""
+    """The `compute` of a stage that asks the network from the state before each of its states.
+
+    Raises
+    ------
+    DefinitionError
+        For a sampler whose steps have no factors.
+    """
+    context.factors(*context.grid[:2])
 
     def compute(block: xr.Dataset, *, given: Given) -> xr.Dataset:
         from flowprofile.kernels.pulling import Pulled
@@ -116,12 +123,17 @@ def _volume(request: Request) -> list[Stage]:
     recipe = {**_recipe(params, context), **_weighed(strokes)}
     split = Split(
         group=f"gradients/{request.name}",
-        of=key({**recipe, "base": context.identity, "sampler": context.sampler.model_dump(mode="json")})[:10],
+        of=key({**recipe, "base": context.identity, **_sampler(context)})[:10],
         wanted=numbers(pixels(mask.array), context.card.shape[2]),
         make=lambda suffix, rows: _rows(request, params, rows, strokes, name=f"{request.name}{suffix}"),
     )
     context.splits[request.name] = split
     return stages_of(split, ())
+
+
+def _sampler(context: Context) -> dict[str, Any]:
+    scheduler = {name: value for name, value in context.recipe.items() if name == "scheduler"}
+    return {"sampler": context.sampler.model_dump(mode="json", exclude={"options"}), **scheduler}
 
 
 def _recipe(params: VolumeParams, context: Context) -> dict[str, Any]:

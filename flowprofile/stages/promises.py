@@ -21,11 +21,11 @@ NULL: Final = "trajectory.null"
 
 
 def coords(times: tuple[int, ...], context: Context) -> dict[str, Any]:
-    """State, alpha-bar and generative step along time."""
+    """State, what it holds (alpha-bar at least) and generative step along time."""
     schedule = context.schedule
     return {
         TIME: np.array(times, dtype=np.int64),
-        "alpha_bar": (TIME, np.array([schedule.alpha_bar(t) for t in times], dtype=np.float64)),
+        **{name: (TIME, values) for name, values in schedule.coords(times).items()},
         "generative_step": (TIME, schedule.T - np.array(times, dtype=np.int64)),
     }
 

@@ -23,7 +23,6 @@ from flowprofile.measures.nulls import posterior_chain
 from flowprofile.objects.probes import PredictedImage
 from flowprofile.stages.kinship import crosses, kinship
 from flowprofile.stages.promises import NULL, STATES, Keep, image_promise
-from flowprofile.time.rules import Rule, rule
 from flowprofile.time.steps import generated, stepped
 
 
@@ -67,6 +66,7 @@ def states(context: Context) -> Stage:
             1 if sampler.guidance_scale == 1 else 2,
             kinship(context),
             crosses(context),
+            whole=context.whole,
         ),
         stored=False,
         attrs={"noise": context.noise.scheme},
@@ -74,7 +74,7 @@ def states(context: Context) -> Stage:
 
 
 def _sampling(context: Context) -> Walker:
-    return _Sampling(context, context.watched(), rule(context.sampler.rule, **context.rule))
+    return _Sampling(context, context.watched())
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,6 @@ class _Sampling:
     context: Context
     watched: Any
     """`kernels.probing.Watched`: the denoiser."""
-    rule: Rule
 
     def advance(
         self,
@@ -124,7 +123,7 @@ class _Sampling:
             cases,
             schedule=self.context.schedule,
             grid=grid,
-            rule=self.rule,
+            rule=self.context.rule,
             noise=self.context.noise.batch,
             batch=self.context.batch,
             start=before,
@@ -206,7 +205,7 @@ def null_states(context: Context) -> Stage:
         needs=(Need(STATES, "final"),),
         times=context.grid,
         promise=image_promise("x_t", context, long_name="state of the chain that already knows its image"),
-        chain=Chain(context.grid, partial(_Knowing, context), 0),
+        chain=Chain(context.grid, partial(_Knowing, context), 0, whole=context.whole),
         stored=False,
     )
 
@@ -235,7 +234,7 @@ class _Knowing:
             [int(seed) for seed in given.final[SEED].values],
             schedule=self.context.schedule,
             grid=grid,
-            rule=rule(self.context.sampler.rule, **self.context.rule),
+            rule=self.context.rule,
             noise=self.context.noise.batch,
             start=before,
         )

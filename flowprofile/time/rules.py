@@ -13,13 +13,13 @@ from functools import partial
 from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from flowprofile.errors import DefinitionError, nearest
-from flowprofile.time.schedule import Schedule
+from flowprofile.time.schedule import Levels
 
 
 class Rule(Protocol):
     """One step of a sampler with its options bound."""
 
-    def __call__(self, x: Any, eps: Any, z: Any, *, schedule: Schedule, t_from: int, t_to: int) -> Any: ...
+    def __call__(self, x: Any, eps: Any, z: Any, *, schedule: Levels, t_from: int, t_to: int) -> Any: ...
 
 
 class Coefficients(NamedTuple):
@@ -35,7 +35,7 @@ def ddpm(
     eps: Any,
     z: Any,
     *,
-    schedule: Schedule,
+    schedule: Levels,
     t_from: int,
     t_to: int,
     variance: Literal["posterior", "beta"] = "posterior",
@@ -55,7 +55,7 @@ def ddpm(
     return mean + z * math.sqrt(added)
 
 
-def ddim(x: Any, eps: Any, z: Any, *, schedule: Schedule, t_from: int, t_to: int, eta: float = 0.0) -> Any:
+def ddim(x: Any, eps: Any, z: Any, *, schedule: Levels, t_from: int, t_to: int, eta: float = 0.0) -> Any:
     """Song et al. 2021, Eq. 12 with the variance of Eq. 16 scaled by eta: 0 is deterministic, 1 is DDPM's."""
     abar_from, abar_to = _levels(schedule, t_from, t_to)
     sigma = eta * math.sqrt((1.0 - abar_to) / (1.0 - abar_from) * (1.0 - abar_from / abar_to))
@@ -94,7 +94,7 @@ def rule(name: str, **options: object) -> Rule:
     return bound
 
 
-def coefficients(rule: Rule, *, schedule: Schedule, t_from: int, t_to: int) -> Coefficients:
+def coefficients(rule: Rule, *, schedule: Levels, t_from: int, t_to: int) -> Coefficients:
     """The three factors of a step, read off the rule itself by giving it unit vectors.
 
     d x_{t_to} / d x_{t_from} is therefore ``c.x * identity + c.eps * d eps / d x``.
@@ -103,25 +103,23 @@ def coefficients(rule: Rule, *, schedule: Schedule, t_from: int, t_to: int) -> C
     return Coefficients(step(1.0, 0.0, 0.0), step(0.0, 1.0, 0.0), step(0.0, 0.0, 1.0))
 
 
-def x0_from_eps(x: Any, eps: Any, *, schedule: Schedule, t: int) -> Any:
-    """The image predicted from state t: (x - sqrt(1 - abar) eps) / sqrt(abar)."""
-    abar = schedule.alpha_bar(t)
-    return (x - eps * math.sqrt(1.0 - abar)) * (1.0 / math.sqrt(abar))
+def x0_from_eps(x: Any, eps: Any, *, schedule: Levels, t: int) -> Any:
+    """The image predicted from state t: (x - noise eps) / signal, with signal = sqrt(abar), noise = sqrt(1 - abar)."""
+    return (x - eps * schedule.noise(t)) * (1.0 / schedule.signal(t))
 
 
-def eps_from_x0(x: Any, x0: Any, *, schedule: Schedule, t: int) -> Any:
-    """The noise that turns the image x_0 into x at state t >= 1: (x - sqrt(abar) x_0) / sqrt(1 - abar)."""
-    abar = schedule.alpha_bar(t)
+def eps_from_x0(x: Any, x0: Any, *, schedule: Levels, t: int) -> Any:
+    """The noise that turns the image x_0 into x at state t >= 1: (x - signal x_0) / noise."""
     if t == 0:
         raise DefinitionError(
             "State t = 0 holds no noise.",
             consequence="eps is undefined there.",
             remedy="ask at t >= 1",
         )
-    return (x - x0 * math.sqrt(abar)) * (1.0 / math.sqrt(1.0 - abar))
+    return (x - x0 * schedule.signal(t)) * (1.0 / schedule.noise(t))
 
 
-def _levels(schedule: Schedule, t_from: int, t_to: int) -> tuple[float, float]:
+def _levels(schedule: Levels, t_from: int, t_to: int) -> tuple[float, float]:
     if t_to >= t_from:
         raise DefinitionError(
             f"A step from t = {t_from} to t = {t_to} does not go towards the image.",

@@ -16,7 +16,7 @@ from flowprofile.cases import Case
 from flowprofile.errors import DefinitionError, NonFiniteError
 from flowprofile.time.noise import noise_batch
 from flowprofile.time.rules import Rule, ddpm, x0_from_eps
-from flowprofile.time.schedule import Schedule
+from flowprofile.time.schedule import Levels
 from flowprofile.time.sources import NoiseBatch
 
 CANONICAL_BATCH: Final = 8
@@ -67,7 +67,7 @@ def sample(
     denoiser: EpsModel,
     cases: Sequence[Case],
     *,
-    schedule: Schedule,
+    schedule: Levels,
     grid: Sequence[int],
     rule: Rule = ddpm,
     noise: NoiseBatch = noise_batch,
@@ -111,6 +111,7 @@ def sample(
 
     if start is None:
         t, x = grid[0], draw(grid[0])
+        x = x if schedule.start == 1.0 else x * schedule.start
         yield Step(t, x, None, None)
     else:
         t, x = _resumed(start, grid, (len(cases), *shape), device)

@@ -6,13 +6,45 @@ the *network index* i in 0..T-1 of the transition from state i + 1 to state i. N
 """
 
 import math
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 
 from flowprofile.errors import DefinitionError, nearest
+
+
+class Levels(Protocol):
+    """What the states of a sampler hold: x_t = signal(t) x_0 + noise(t) eps."""
+
+    @property
+    def T(self) -> int:
+        """Number of transitions of the schedule that the network was trained for."""
+        ...
+
+    @property
+    def start(self) -> float:
+        """Standard deviation of the first state."""
+        ...
+
+    def signal(self, t: int) -> float:
+        """Factor of x_0 in state t."""
+        ...
+
+    def noise(self, t: int) -> float:
+        """Factor of eps in state t."""
+        ...
+
+    def alpha_bar(self, t: int) -> float:
+        """Fraction of the state's variance that is signal."""
+        ...
+
+    def coords(self, times: Sequence[int]) -> dict[str, np.ndarray]:
+        """What stands beside t along time."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -50,9 +82,22 @@ class Schedule:
             )
         return self._alpha_bars[t]
 
-    def sigma(self, t: int) -> float:
-        """Standard deviation of the noise in state t."""
+    @property
+    def start(self) -> float:
+        """Standard deviation of the first state."""
+        return 1.0
+
+    def signal(self, t: int) -> float:
+        """Factor of x_0 in state t."""
+        return math.sqrt(self.alpha_bar(t))
+
+    def noise(self, t: int) -> float:
+        """Factor of eps in state t: the standard deviation of its noise."""
         return math.sqrt(1.0 - self.alpha_bar(t))
+
+    def coords(self, times: Sequence[int]) -> dict[str, np.ndarray]:
+        """What stands beside t along time: alpha_bar."""
+        return {"alpha_bar": np.array([self.alpha_bar(t) for t in times], dtype=np.float64)}
 
     def beta(self, i: int) -> float:
         """Variance of the forward transition from state i to state i + 1."""
@@ -69,13 +114,21 @@ class Schedule:
         return self.beta(i) * (1.0 - self.alpha_bar(i)) / (1.0 - self.alpha_bar(i + 1))
 
 
-def linear(T: int = 1000) -> Schedule:
+def linear(T: int = 1000, first: float = 1e-4, last: float = 0.02) -> Schedule:
     """Ho et al. 2020: beta from 1e-4 to 0.02 in equal steps, the ends being the same for every T.
 
     >>> round(linear().alpha_bar(800), 6)
     0.001532
     """
-    return Schedule("linear", tuple(np.linspace(1e-4, 0.02, _positive(T)).tolist()))
+    return Schedule(
+        _called("linear", first, last, 1e-4, 0.02), tuple(np.linspace(first, last, _positive(T)).tolist())
+    )
+
+
+def scaled_linear(T: int = 1000, first: float = 0.00085, last: float = 0.012) -> Schedule:
+    """Rombach et al. 2022: the square root of beta in equal steps; the ends are those of Stable Diffusion."""
+    roots = np.linspace(math.sqrt(first), math.sqrt(last), _positive(T))
+    return Schedule(_called("scaled_linear", first, last, 0.00085, 0.012), tuple((roots**2).tolist()))
 
 
 def cosine(T: int = 1000) -> Schedule:
@@ -87,18 +140,38 @@ def cosine(T: int = 1000) -> Schedule:
     return Schedule("cosine", tuple(min(1.0 - level(i + 1) / level(i), 0.999) for i in range(_positive(T))))
 
 
-SCHEDULES: Final[Mapping[str, Callable[[int], Schedule]]] = {"linear": linear, "cosine": cosine}
+SCHEDULES: Final[Mapping[str, Callable[..., Schedule]]] = {
+    "linear": linear,
+    "scaled_linear": scaled_linear,
+    "cosine": cosine,
+}
+_WITH_ENDS: Final = re.compile(r"(linear|scaled_linear)\(([^,()]+),([^,()]+)\)")
 
 
 def schedule(name: str, T: int = 1000) -> Schedule:
-    """The schedule of this name with T transitions."""
-    if name not in SCHEDULES:
+    """The schedule of this name with T transitions.
+
+    A name may say the first and the last beta, where they are not the usual ones:
+
+    >>> schedule("linear(0.0015, 0.0195)").beta(0)
+    0.0015
+    """
+    ends: tuple[float, ...] = ()
+    kind = name
+    if match := _WITH_ENDS.fullmatch(name):
+        with suppress(ValueError):
+            kind, ends = match[1], (float(match[2]), float(match[3]))
+    if kind not in SCHEDULES:
         raise DefinitionError(
             f"There is no schedule {name!r}.",
             consequence="Without alpha-bar no state can be sampled.",
             remedy=nearest(name, SCHEDULES),
         )
-    return SCHEDULES[name](T)
+    return SCHEDULES[kind](T, *ends)
+
+
+def _called(kind: str, first: float, last: float, *usual: float) -> str:
+    return kind if (first, last) == usual else f"{kind}({first!r}, {last!r})"
 
 
 def _positive(T: int) -> int:

@@ -56,13 +56,13 @@ def test_eps_is_the_gradient_of_the_log_density(t: int, label: int):
     x = states(t)
     labels = torch.full((2,), label)
     eps = MIXTURE(x, at(t, 2), labels)
-    h = 1e-5 * LINEAR.sigma(t)
+    h = 1e-5 * LINEAR.noise(t)
     for case, (y, z) in [(0, (3, 4)), (1, (15, 0)), (0, (8, 8))]:
         step = np.zeros((1, 16, 16))
         step[0, y, z] = h
         image = x[case].numpy()
         slope = (log_density(image + step, t, label) - log_density(image - step, t, label)) / (2 * h)
-        assert eps[case, 0, y, z].item() == pytest.approx(-LINEAR.sigma(t) * slope, rel=1e-4, abs=1e-6)
+        assert eps[case, 0, y, z].item() == pytest.approx(-LINEAR.noise(t) * slope, rel=1e-4, abs=1e-6)
 
 
 @pytest.mark.parametrize("t", TIMES)
@@ -103,7 +103,7 @@ def test_the_gaussian_is_its_own_formula(t: int):
     label = torch.zeros(2, dtype=torch.int64)
     total = abar * GAUSSIAN.covariance + (1 - abar) * torch.eye(64, dtype=torch.float64)
     centred = (x - math.sqrt(abar) * GAUSSIAN.mean).flatten(1)
-    wanted = LINEAR.sigma(t) * torch.linalg.solve(total, centred.T).T
+    wanted = LINEAR.noise(t) * torch.linalg.solve(total, centred.T).T
     assert torch.allclose(GAUSSIAN(x, at(t, 2), label).flatten(1), wanted, rtol=1e-9, atol=1e-9)
     density = stats.multivariate_normal(math.sqrt(abar) * GAUSSIAN.mean.flatten().numpy(), total.numpy())
     got = GAUSSIAN.log_density(x, at(t, 2), label)
@@ -131,7 +131,7 @@ def sampled_sd(sd: float, grid: tuple[int, ...]) -> float:
     variance = 1.0
     for t_from, t_to in pairwise(grid):
         abar = LINEAR.alpha_bar(t_from)
-        slope = LINEAR.sigma(t_from) / (abar * sd**2 + 1 - abar)
+        slope = LINEAR.noise(t_from) / (abar * sd**2 + 1 - abar)
         c = coefficients(ddpm, schedule=LINEAR, t_from=t_from, t_to=t_to)
         variance = (c.x + c.eps * slope) ** 2 * variance + c.z**2
     return math.sqrt(variance)

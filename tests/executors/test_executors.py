@@ -354,3 +354,26 @@ def test_code_of_ones_own_reaches_the_workers_of_a_command(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["regions"] > 0
+
+
+def test_losing_every_worker_at_once_ends_no_run(tmp_path, alone):
+    """The order lies with the workers; where all of them go, what they had in hand is handed out again."""
+    executor, killed = clusters.executor("local:2"), []
+
+    def kill():
+        deadline = time.monotonic() + 60
+        while not killed and time.monotonic() < deadline:
+            time.sleep(0.02)
+            client = executor._client
+            if client is not None and executor._futures:
+                for pid in client.run(os.getpid).values():
+                    os.kill(pid, signal.SIGKILL)
+                    killed.append(pid)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    outcome = running.run(sweep(), into=tmp_path / "store", layout=FAST, cluster=executor)
+    killer.join()
+    assert len(killed) == 2
+    assert outcome.regions == alone[0].regions
+    assert contents(tmp_path / "store") == alone[1]

@@ -43,9 +43,9 @@ def test_states_have_the_forward_process_s_mean_and_spread(t: int):
     x = next(x for s, x in posterior_chain(x0, [0], schedule=LINEAR, grid=full(1000)) if s == t)
     n = x.size
     assert x.mean() == pytest.approx(
-        math.sqrt(LINEAR.alpha_bar(t)) * 0.5, abs=4 * LINEAR.sigma(t) / math.sqrt(n)
+        math.sqrt(LINEAR.alpha_bar(t)) * 0.5, abs=4 * LINEAR.noise(t) / math.sqrt(n)
     )
-    assert x.std() == pytest.approx(LINEAR.sigma(t), rel=4 / math.sqrt(2 * n))
+    assert x.std() == pytest.approx(LINEAR.noise(t), rel=4 / math.sqrt(2 * n))
 
 
 def test_it_ends_in_the_image():
