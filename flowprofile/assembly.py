@@ -78,7 +78,7 @@ def assemble(pipeline: Pipeline, text: Text | None = None, *, allow_code: bool =
     """Check a pipeline and wire its stages."""
     text = text or Text("the pipeline", "")
     pipeline = _settled(pipeline, BY_NAME[pipeline.compat])
-    card, identity, opener = _model(pipeline.model, text)
+    card, identity, opener = _model(pipeline.model, pipeline.sampler, text)
     kinds = {
         name: lookup(
             str(table.get("use", name)),
@@ -145,6 +145,9 @@ def _context(
         batch=pipeline.numerics.batch,
         open=_guided(found.opening(opener), sampler.guidance_scale),
         identity=identity,
+        reference=pipeline.model
+        if isinstance(pipeline.model, str) and zoo.has_decoder(pipeline.model)
+        else None,
         labels=labels,
         noise=_noise(pipeline, card, found.grid, text),
         compat=BY_NAME[pipeline.compat],
@@ -217,10 +220,16 @@ def _base(context: Context, identity: str) -> dict[str, Any]:
     return {
         "model": identity,
         **context.recipe,
+        **({"negative": context.card.null_label} if _negated(context) else {}),
         "noise": context.noise.scheme,
         "precision": "float32",
         **({"edits": "in place"} if context.compat.in_place and _edited(context) else {}),
     }
+
+
+def _negated(context: Context) -> bool:
+    """Whether guidance leads away from a prompt, which no key holds otherwise."""
+    return context.card.labels.prompts and context.sampler.guidance_scale != 1
 
 
 def _edited(context: Context) -> bool:
@@ -254,10 +263,11 @@ def _placed(text: Text, *keys: str) -> Iterator[None]:
         raise
 
 
-def _model(model: object, text: Text) -> tuple[ModelCard, str, Callable[[], Any]]:
+def _model(model: object, sampler: Sampler, text: Text) -> tuple[ModelCard, str, Callable[[], Any]]:
     if isinstance(model, str):
         with _placed(text, "model"):
-            return zoo.card(model), zoo.identity(model), lambda: zoo.load(model)
+            found = _prompted(zoo.card(model), sampler, text)
+            return found, zoo.identity(model), lambda: zoo.load(model, found)
     card = getattr(model, "card", None)
     if isinstance(card, ModelCard) and callable(model):
         from flowprofile.models.live import identity
@@ -267,6 +277,20 @@ def _model(model: object, text: Text) -> tuple[ModelCard, str, Callable[[], Any]
         f"A model is a name, a path or a denoiser, not a {type(model).__name__} ({text.place(['model'])}).",
         remedy="wrap a network: flowprofile.denoiser(module, shape=(3, 32, 32), labels=...)",
     )
+
+
+def _prompted(card: ModelCard, sampler: Sampler, text: Text) -> ModelCard:
+    """The card of a model that is told prompts, with the prompt of guidance's unconditional half."""
+    if card.labels.prompts:
+        return replace(card, null_label=card.labels.parse(sampler.negative_prompt or ""))
+    if sampler.negative_prompt is not None:
+        raise DefinitionError(
+            f"negative_prompt is given, and {card.name!r} is told no prompts"
+            f" ({text.place(['sampler', 'negative_prompt'])}).",
+            consequence="It would be ignored, and the run would not be the one asked for.",
+            remedy="leave it out",
+        )
+    return card
 
 
 def _size(model: object) -> int:
@@ -304,6 +328,12 @@ def _guidance_fits(sampler: Sampler, card: ModelCard, text: Text) -> None:
 
 
 def _labels(value: Any, space: LabelSpace, text: Text) -> tuple[int, ...]:
+    if value == "all" and space.prompts:
+        raise DefinitionError(
+            f"All labels of a model that is told prompts are asked for ({text.place(['cases', 'labels'])}).",
+            consequence="Every text is one.",
+            remedy='write the prompts: labels = ["a cat on a chair"]',
+        )
     if value == "all":
         return tuple(range(space.count))
     with _placed(text, "cases", "labels"):

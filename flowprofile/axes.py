@@ -17,6 +17,8 @@ LAYER: Final = "layer"
 PIXEL: Final = "pixel"
 OTHER: Final = "other_label"
 READ: Final = "read_label"
+PROMPT: Final = "prompt"
+"""Coordinate of labels that are prompts."""
 CASE: Final = "case"
 
 CASE_AXES: Final = (INTERVENTION, LABEL, SEED)

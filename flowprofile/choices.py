@@ -6,7 +6,7 @@ Nothing here knows a node, but where its coordinates are; what an argument means
 import operator
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
@@ -29,6 +29,8 @@ class Labels:
     numbers: npt.NDArray[np.int64]
     attributes: Mapping[str, npt.NDArray[np.bool_]]
     """Most significant bit first."""
+    prompts: Mapping[str, int] = field(default_factory=dict)
+    """Numbers by prompt, of a model that is told texts."""
 
 
 @dataclass(frozen=True)
@@ -216,6 +218,8 @@ def _label_numbers(
     items: Sequence[Any], single: bool, labels: Callable[[], Labels]
 ) -> tuple[list[int], bool]:
     """Labels as numbers; names that stand side by side say one label together."""
+    if any(isinstance(item, str) for item in items) and labels().prompts:
+        return [_prompted(item, labels().prompts) for item in items], single
     names = [item for item in items if isinstance(item, str) and set(item) - {"0", "1"}]
     if names and len(names) < len(items):
         raise StoreError(
@@ -240,6 +244,14 @@ def _label_number(item: Any, labels: Callable[[], Labels]) -> int:
     if isinstance(item, Collection) and item and all(isinstance(part, str) for part in item) and item != "":
         return _label_named(list(item), labels())
     return _number(LABEL, item)
+
+
+def _prompted(item: Any, prompts: Mapping[str, int]) -> int:
+    if not isinstance(item, str):
+        return _number(LABEL, item)
+    if item not in prompts:
+        raise StoreError(f"The prompt {item!r} is not stored.", remedy=nearest(item, prompts))
+    return prompts[item]
 
 
 def _label_named(names: Sequence[str], labels: Labels) -> int:
@@ -268,7 +280,7 @@ _READ: Mapping[str, Callable[[str, Any], Any]] = {
 _SAID = {
     TIME: "a state t such as 500, a list of states, or slice(800, 600)",
     SEED: "a whole number, a list of them, or a slice",
-    LABEL: "a number, bits such as '0110', names of attributes, a list of these, or a slice of numbers",
+    LABEL: "a number, bits such as '0110', names of attributes, a prompt, a list of these, or a slice of numbers",
     INTERVENTION: "a name, a glob such as 'switch*', a title of the definition, or a list of these",
     LAYER: "a name, a glob such as '*.fn', or a list of these",
     PIXEL: "(y, x), a pixel's number, or a list of these",

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from flowprofile.assembly import Assembled
-from flowprofile.axes import INTERVENTION, LABEL, SEED
+from flowprofile.axes import INTERVENTION, LABEL, PROMPT, SEED
 from flowprofile.cases import CLEAN, Case, Sweep
 from flowprofile.conditioning.interventions import NOWHERE
 from flowprofile.flow.demand import Mask
@@ -249,7 +249,8 @@ def run_declaration(ready: Assembled, store: Store, tile: Tile) -> RunDeclaratio
         label_coords={
             attribute: {label: attribute in space.names(label) for label in range(space.count)}
             for attribute in space.attributes
-        },
+        }
+        | ({PROMPT: {label: space.bits(label) for label in ready.sweep.labels}} if space.prompts else {}),
         intervention_coords=_intervention_coords(ready, held),
     )
 

@@ -59,6 +59,8 @@ class Context:
     """What is done as published code does it."""
     identity: str = ""
     """Digest of the model's content."""
+    reference: str | None = None
+    """The folder of the whole pipeline that the model is a part of."""
     sites: Mapping[str, Site] = field(default_factory=dict)
     """Every module that can be looked at, in the order of the forward pass."""
     interventions: dict[str, Intervention] = field(default_factory=dict, compare=False)

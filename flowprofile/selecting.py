@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from flowprofile.axes import INTERVENTION, LABEL, LAYER, PIXEL, SEED, STORED_AXES, TIME
+from flowprofile.axes import INTERVENTION, LABEL, LAYER, PIXEL, PROMPT, SEED, STORED_AXES, TIME
 from flowprofile.choices import Choice, Labels, Names, choose, like, said_of, texts
 from flowprofile.errors import StoreError, nearest
 from flowprofile.store.lazy import STATUS, unchunked
@@ -184,6 +184,10 @@ class ProfileAccessor:
             known = {n: np.atleast_1d(node.coords[n].values) for n in names if node.coords[n].dtype == bool}
             if known:
                 return Labels(np.atleast_1d(node.coords[LABEL].values), known)
+            if PROMPT in node.coords:
+                numbers = np.atleast_1d(node.coords[LABEL].values)
+                texts = np.atleast_1d(node.coords[PROMPT].values)
+                return Labels(numbers, {}, dict(zip(texts.tolist(), numbers.tolist(), strict=True)))
         return Labels(np.zeros(0, np.int64), {})
 
 

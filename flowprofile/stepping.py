@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from flowprofile.definitions import Sampler
-from flowprofile.errors import DefinitionError
+from flowprofile.errors import DefinitionError, nearest
 from flowprofile.models import closed_forms, zoo
 from flowprofile.models.card import ModelCard
 from flowprofile.time.rules import RULES, Rule, parameters, rule
@@ -59,7 +59,7 @@ def stepping(sampler: Sampler, card: ModelCard, model: Any) -> Stepping:
         raise DefinitionError(
             f"There is no sampler rule {sampler.rule!r}.",
             consequence="It is not known how to step from one state to the next.",
-            remedy=f"use {', '.join(RULES)}, {OWN} (the one in the model's folder), or a class of diffusers' such as"
+            remedy=f"{nearest(sampler.rule, (*RULES, OWN))}; a scheduler of diffusers' goes by its class, such as"
             " EulerDiscreteScheduler",
         )
     return _theirs(sampler, card, model)

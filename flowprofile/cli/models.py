@@ -1,6 +1,5 @@
 """models and train: what can be profiled by name, and how it came about."""
 
-from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -19,7 +18,7 @@ def models(name: str | None, as_json: bool) -> None:
     if name is None:
         cards = [zoo.card(known) for known in zoo.NAMES]
         if as_json:
-            printed([asdict(card) for card in cards])
+            printed([card.table() for card in cards])
             return
         for card in cards:
             space = card.labels
@@ -30,7 +29,7 @@ def models(name: str | None, as_json: bool) -> None:
         return
     card = zoo.card(name)
     if as_json:
-        printed(asdict(card) | {"identity": zoo.identity(name)})
+        printed(card.table() | {"identity": zoo.identity(name)})
         return
     click.echo(
         f"{card.name}: {card.architecture}, {'x'.join(map(str, card.shape))}, predicts {card.prediction}"

@@ -67,6 +67,10 @@ class Sampler(Table):
         allow_inf_nan=False,
         description="g = 1 + w of classifier-free guidance; 1 is none, 0 leaves the label out",
     )
+    negative_prompt: str | None = Field(
+        None,
+        description="text of guidance's unconditional half, of a model that is told prompts; empty by default",
+    )
     noise: Annotated[
         Annotated[Literal["philox", "torch"], Tag("text")] | Annotated[NoiseFile, Tag("table")],
         one_of("noise", '"philox", "torch" or { file = "x_T.npy" }'),

@@ -27,6 +27,31 @@ class Adapted(NetworkDenoiser):
         return CALLS[self.card.architecture](self._network, x, index, label)
 
 
+class Prompted(Adapted):
+    """A network that is told a text; each prompt is encoded once, by itself."""
+
+    def __init__(
+        self, network: nn.Module, card: ModelCard, encode: Callable[[str], Tensor] | None = None
+    ) -> None:
+        super().__init__(network, card)
+        self._encode = encode
+        self._told_of: dict[int, Tensor] = {}
+
+    def _predicted(self, x: Tensor, index: Tensor, label: Tensor) -> Tensor:
+        numbers = [BLANK] * len(x) if label.is_meta else label.tolist()
+        texts = torch.stack([self._text(number, x.device) for number in numbers])
+        out: Tensor = self._network(x, index, encoder_hidden_states=texts, return_dict=False)[0]
+        return out
+
+    def _text(self, number: int, device: torch.device) -> Tensor:
+        """What the network is told of a prompt, [token feature]; of `BLANK` as many zeros as fill no grid."""
+        if number == BLANK or self._encode is None:
+            return torch.zeros(7, int(self.card.config["cross_attention_dim"]), device=device)
+        if number not in self._told_of:
+            self._told_of[number] = self._encode(self.card.labels.bits(number))
+        return self._told_of[number].to(device)
+
+
 def _unet2d(network: nn.Module, x: Tensor, index: Tensor, label: Tensor) -> Tensor:
     """A second half of the output is a learned variance, which a sampler here does not use."""
     classes = label if getattr(network.config, "num_class_embeds", None) else None
@@ -39,6 +64,8 @@ def _dit(network: nn.Module, x: Tensor, index: Tensor, label: Tensor) -> Tensor:
     return out[:, : x.shape[1]]
 
 
+BLANK: Final = -1
+"""The label that stands for no text at all, when only shapes are wanted."""
 CALLS: Final[Mapping[str, Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]]] = MappingProxyType(
     {"UNet2DModel": _unet2d, "DiTTransformer2DModel": _dit}
 )
@@ -60,7 +87,15 @@ def load(path: str | Path, card: ModelCard) -> Adapted:
         tensors |= {name: tensor.float() for name, tensor in weights.load(part).items()}
     _fits(network, {name: tuple(tensor.shape) for name, tensor in tensors.items()}, found)
     network.load_state_dict(tensors, strict=True)
-    denoiser = Adapted(network.eval().requires_grad_(False), card)
+    network.eval().requires_grad_(False)
+    if found.kind in folders.PROMPTED:
+        from flowprofile.models.texts import encoder
+
+        denoiser: Adapted = Prompted(
+            network, card, encoder(found.parts["text_encoder"], found.parts["tokenizer"])
+        )
+    else:
+        denoiser = Adapted(network, card)
     denoiser.grids = grids(denoiser)
     return denoiser
 
@@ -77,8 +112,9 @@ def outline(path: str | Path, card: ModelCard) -> Adapted:
         entry.name: entry.shape for part in found.weights for entry in weights.read_header(part).entries
     }
     _fits(network, shapes, found)
+    kind = Prompted if found.kind in folders.PROMPTED else Adapted
     with torch.device("meta"):
-        return Adapted(network.eval().requires_grad_(False), card)
+        return kind(network.eval().requires_grad_(False), card)
 
 
 def built(card: ModelCard) -> nn.Module:

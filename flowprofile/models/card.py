@@ -13,7 +13,15 @@ from typing import Any, Final
 from flowprofile.conditioning.labels import LabelSpace
 from flowprofile.errors import ModelError, nearest
 
-ARCHITECTURES: Final = ("unet", "mixture", "gaussian", "module", "UNet2DModel", "DiTTransformer2DModel")
+ARCHITECTURES: Final = (
+    "unet",
+    "mixture",
+    "gaussian",
+    "module",
+    "UNet2DModel",
+    "DiTTransformer2DModel",
+    "UNet2DConditionModel",
+)
 PREDICTIONS: Final = ("eps", "v", "x0")
 
 DECIDING: Final = (
@@ -91,19 +99,23 @@ class ModelCard:
         >>> ModelCard.from_json(card.to_json()) == card
         True
         """
-        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return json.dumps(self.table(), sort_keys=True, separators=(",", ":"), allow_nan=False)
 
     def identity_json(self) -> str:
         """Canonical text of the fields that decide what the model computes."""
-        values = asdict(self)
+        values = self.table()
         return json.dumps({name: values[name] for name in DECIDING}, sort_keys=True, separators=(",", ":"))
+
+    def table(self) -> dict[str, Any]:
+        """The card as plain values."""
+        return {**asdict(self), "labels": self.labels.table()}
 
     @classmethod
     def from_json(cls, text: str) -> "ModelCard":
         """The card written by `to_json`; raises ModelError for anything else."""
         try:
             values = json.loads(text)
-            labels = LabelSpace(tuple(values["labels"]["attributes"]), values["labels"]["classes"])
+            labels = LabelSpace.of_table(values["labels"])
             tuples = {"shape": tuple(values["shape"]), "pixel_range": tuple(values["pixel_range"])}
             return cls(**{**values, **tuples, "labels": labels})
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:

@@ -26,6 +26,10 @@ CODE: Final = frozenset({".py", ".pyc", ".so", ".pyd", ".dll", ".sh", ".ipynb"})
 TEXT_LIMIT: Final = 2**20
 """Longest configuration that is read, in bytes."""
 INDEX: Final = "diffusion_pytorch_model.safetensors.index.json"
+BESIDE: Final = ("vae", "text_encoder", "tokenizer")
+"""Parts of a pipeline besides its denoiser and scheduler that are used."""
+LATENTS: Final = (-4.0, 4.0)
+"""Range of a latent's values: they are scaled to a variance of about one."""
 PREDICTIONS: Final = MappingProxyType({"epsilon": "eps", "v_prediction": "v", "sample": "x0"})
 """What diffusers calls a prediction, and what a card does."""
 
@@ -43,6 +47,8 @@ class Folder:
     """Its constructor arguments."""
     scheduler: Mapping[str, Any]
     """The scheduler's whole configuration, its class among it."""
+    parts: Mapping[str, Path]
+    """Folders of what else belongs to it: vae, text_encoder, tokenizer."""
 
     @property
     def weights(self) -> tuple[Path, ...]:
@@ -88,6 +94,7 @@ def read(path: str | Path) -> Folder:
         kind=kind,
         config={name: value for name, value in config.items() if not name.startswith("_")},
         scheduler=_json(_scheduler(path, denoiser)),
+        parts={name: path / name for name in BESIDE if (path / name).is_dir()},
     )
     _ = found.weights
     return found
@@ -118,9 +125,55 @@ def card(path: str | Path) -> ModelCard:
 
 def digest(path: str | Path) -> str:
     """Digest of the denoiser's weights; the same for one file and for its parts under other names."""
+    found = read(path)
     total = hashlib.sha256()
-    for part in _weights(read(path).denoiser):
+    for part in _weights(found.denoiser):
         total.update(weights.digest(part).encode())
+    if found.kind in PROMPTED:
+        total.update(_digest_of_texts(found).encode())
+    return total.hexdigest()
+
+
+def decoder_digest(path: str | Path) -> str:
+    """Digest of what turns latents into images."""
+    vae = decoder(path)
+    return weights.digest(_weights(vae)[0]) + json.dumps(_json(vae / "config.json"), sort_keys=True)
+
+
+def decoder(path: str | Path) -> Path:
+    """Folder of the VAE; a model of images has none."""
+    found = read(path)
+    if "vae" not in found.parts:
+        raise ModelError(
+            f"{found.path} has no vae.",
+            consequence="Its states are images already, or cannot be turned into them.",
+            remedy="leave the stage out, or give the folder of the whole pipeline",
+        )
+    return found.parts["vae"]
+
+
+def tokens(found: Folder) -> int:
+    """How many tokens a prompt is told as."""
+    return int(_json(found.parts["text_encoder"] / "config.json")["max_position_embeddings"])
+
+
+def image_shape(path: str | Path, latent: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Channel, y, x of the image of a latent."""
+    config = _json(_present(decoder(path) / "config.json", "the VAE's configuration"))
+    factor = 1 << (len(config["block_out_channels"]) - 1)
+    return int(config["out_channels"]), latent[1] * factor, latent[2] * factor
+
+
+def _digest_of_texts(found: Folder) -> str:
+    """Digest of everything between a prompt's letters and what the network is told."""
+    total = hashlib.sha256()
+    for name in ("text_encoder", "tokenizer"):
+        folder = found.parts[name]
+        for file in sorted(folder.iterdir()):
+            total.update(f"{name}/{file.name}".encode())
+            total.update(
+                weights.digest(file).encode() if file.suffix == ".safetensors" else file.read_bytes()
+            )
     return total.hexdigest()
 
 
@@ -146,13 +199,40 @@ def _dit(found: Folder) -> dict[str, Any]:
     return {
         "shape": (int(config["in_channels"]), int(config["sample_size"]), int(config["sample_size"])),
         "labels": LabelSpace(classes=classes),
-        "pixel_range": (-1.0, 1.0),
+        "pixel_range": LATENTS if "vae" in found.parts else (-1.0, 1.0),
         "null_label": classes,
     }
 
 
+def _prompted(found: Folder) -> dict[str, Any]:
+    config = found.config
+    for name in ("text_encoder", "tokenizer"):
+        if name not in found.parts:
+            raise ModelError(
+                f"There is no {found.path / name}: prompts cannot be told to the network.",
+                consequence="A text-conditioned network computes nothing without a text.",
+                remedy="give the folder of the whole pipeline, not that of its unet",
+            )
+    if config.get("addition_embed_type") is not None or config["in_channels"] != config["out_channels"]:
+        which = "addition_embed_type" if config.get("addition_embed_type") is not None else "in_channels"
+        raise ModelError(
+            f"{found.denoiser / 'config.json'} says {which} = {config[which]!r}.",
+            consequence="The network wants more than a state and one prompt (a second encoder's text, an image, a mask).",
+            remedy="use a model of the Stable Diffusion 1 or 2 layout, or wrap the network yourself: flowprofile.denoiser",
+        )
+    side = config["sample_size"]
+    height, width = side if isinstance(side, list | tuple) else (side, side)
+    return {
+        "shape": (int(config["in_channels"]), int(height), int(width)),
+        "labels": LabelSpace(prompts=True),
+        "pixel_range": LATENTS,
+    }
+
+
+PROMPTED: Final = frozenset({"UNet2DConditionModel"})
+"""Denoisers that are told a text."""
 CARDS: Final[Mapping[str, Callable[[Folder], dict[str, Any]]]] = MappingProxyType(
-    {"UNet2DModel": _unet2d, "DiTTransformer2DModel": _dit}
+    {"UNet2DModel": _unet2d, "DiTTransformer2DModel": _dit, "UNet2DConditionModel": _prompted}
 )
 """Denoisers that there is an adapter for, and what of a card follows from their configuration."""
 

@@ -87,7 +87,7 @@ def probed(model: "Denoiser") -> dict[str, Site]:
             model(
                 torch.zeros(1, *model.card.shape, device=device),
                 torch.zeros(1, dtype=torch.int64, device=device),
-                torch.zeros(1, dtype=torch.int64, device=device),
+                torch.full((1,), -1 if model.card.labels.prompts else 0, dtype=torch.int64, device=device),
             )
 
     found = {}

@@ -57,9 +57,12 @@ def size(name_or_path: str | Path) -> int:
     return weights_path(name_or_path).stat().st_size
 
 
-def load(name_or_path: str | Path) -> "Denoiser":
-    """The model, ready to be called; float32, evaluation mode, parameters without gradients."""
-    found = card(name_or_path)
+def load(name_or_path: str | Path, known: ModelCard | None = None) -> "Denoiser":
+    """The model, ready to be called; float32, evaluation mode, parameters without gradients.
+
+    ``known`` is its card where that holds more than the file: the prompts that its labels stand for.
+    """
+    found = known or card(name_or_path)
     if found.architecture in ("mixture", "gaussian"):
         from flowprofile.models.mixture import build
 
@@ -80,6 +83,11 @@ def load(name_or_path: str | Path) -> "Denoiser":
 def scheduler(name_or_path: str | Path) -> Mapping[str, Any] | None:
     """The configuration of the scheduler in a model's folder; None for a model that is no folder."""
     return folders.read(name_or_path).scheduler if _is_folder(name_or_path) else None
+
+
+def has_decoder(name_or_path: str | Path) -> bool:
+    """Whether the model is a folder with a VAE, which turns its latents into images."""
+    return _is_folder(name_or_path) and "vae" in folders.read(name_or_path).parts
 
 
 def _is_folder(name_or_path: str | Path) -> bool:

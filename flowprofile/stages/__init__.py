@@ -11,11 +11,21 @@ from typing import Any, Final
 
 from flowprofile.definitions import Pipeline
 from flowprofile.kinds import Kind
-from flowprofile.stages import changes, distances, fidelity, gradients, images, inside, reach, sampler
+from flowprofile.stages import (
+    changes,
+    decoded,
+    distances,
+    fidelity,
+    gradients,
+    images,
+    inside,
+    reach,
+    sampler,
+)
 
 KINDS: Final[Mapping[str, Kind]] = {
     kind.name: kind
-    for room in (sampler, images, inside, gradients, distances, reach, changes, fidelity)
+    for room in (sampler, images, inside, gradients, distances, reach, changes, fidelity, decoded)
     for kind in room.KINDS
 }
 """Every kind that a definition may ``use`` without further ado."""

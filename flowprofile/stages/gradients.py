@@ -133,7 +133,9 @@ def _volume(request: Request) -> list[Stage]:
 
 def _sampler(context: Context) -> dict[str, Any]:
     scheduler = {name: value for name, value in context.recipe.items() if name == "scheduler"}
-    return {"sampler": context.sampler.model_dump(mode="json", exclude={"options"}), **scheduler}
+    added = {"options", "negative_prompt"}
+    told = context.sampler.model_dump(mode="json", include=added, exclude_none=True)
+    return {"sampler": {**context.sampler.model_dump(mode="json", exclude=added), **told}, **scheduler}
 
 
 def _recipe(params: VolumeParams, context: Context) -> dict[str, Any]:

@@ -227,7 +227,7 @@ def test_a_gradient_volume_under_a_scheduler_is_that_of_its_step(tmp_path):
 
 @pytest.mark.parametrize(("sampler", "told"), [
     ({"rule": "EulerScheduler"}, "EulerDiscreteScheduler"),
-    ({"rule": "eulr"}, "ddpm"),
+    ({"rule": "dppm"}, "did you mean 'ddpm'"),
     ({"rule": "EulerDiscreteScheduler", "options": {"use_karras": True}}, "use_karras_sigmas"),
     ({"rule": "EulerDiscreteScheduler", "options": {"prediction_type": "sample"}}, "stands in its folder"),
     ({"rule": "EulerDiscreteScheduler", "eta": 0.5}, "eta"),

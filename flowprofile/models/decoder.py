@@ -1,0 +1,60 @@
+"""Latents as images: the second half of a VAE, from a model's own folder."""
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from flowprofile.errors import ModelError
+from flowprofile.models import folders
+from flowprofile.models.numerics import settle
+
+
+def decoder(path: str | Path) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    """A function of latents [row channel y x] to images in -1 .. 1, of a pipeline's folder.
+
+    Rows are decoded one by one, so that an image does not depend on the others.
+
+    Raises
+    ------
+    ModelError
+        If diffusers is not installed, or the folder has no VAE that it can read.
+    """
+    folder = folders.decoder(path)
+    try:
+        kind: Any = importlib.import_module("diffusers").AutoencoderKL
+    except ImportError as error:
+        raise ModelError(
+            "diffusers is not installed.",
+            consequence="Latents cannot be turned into images.",
+            remedy='pip install "flowprofile[diffusers]"',
+            evidence=str(error),
+        ) from error
+    settle()
+    try:
+        vae = kind.from_pretrained(
+            folder,
+            local_files_only=True,
+            use_safetensors=True,
+            low_cpu_mem_usage=False,
+            torch_dtype=torch.float32,
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ModelError(
+            f"The VAE in {folder} cannot be read.",
+            consequence="Latents cannot be turned into images.",
+            remedy="copy or download the folder again, or save it with diffusers: pipeline.save_pretrained(folder)",
+            evidence=f"{type(error).__name__}: {str(error)[:300]}",
+        ) from error
+    vae.eval().requires_grad_(False)
+
+    def decode(latents: NDArray[np.float32]) -> NDArray[np.float32]:
+        given = torch.from_numpy(latents) / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)
+        with torch.no_grad():
+            return np.concatenate([vae.decode(row[None], return_dict=False)[0].numpy() for row in given])
+
+    return decode
