@@ -17,6 +17,8 @@ LAYER: Final = "layer"
 PIXEL: Final = "pixel"
 OTHER: Final = "other_label"
 READ: Final = "read_label"
+TOKEN: Final = "token"
+HEAD: Final = "head"
 PROMPT: Final = "prompt"
 """Coordinate of labels that are prompts."""
 CASE: Final = "case"
@@ -63,6 +65,8 @@ AXES: Final = {
         Axis(PIXEL, "int64", "index", "chosen pixel y * width + x of the image"),
         Axis(OTHER, "int64", "number", "the label that is compared with"),
         Axis(READ, "int64", "number", "the label that a reader may see in the image"),
+        Axis(TOKEN, "int64", "index", "position in the prompt, or place y * width + x of the picture"),
+        Axis(HEAD, "int64", "index", "head of an attention layer"),
         Axis(CASE, "int64", "index", "position in a batch; exists only in flight"),
     )
 }

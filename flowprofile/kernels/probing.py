@@ -20,6 +20,7 @@ from flowprofile.cases import Case
 from flowprofile.conditioning.interventions import Difference, Intervention
 from flowprofile.errors import DefinitionError
 from flowprofile.kernels.acting import Acts, Lane, Results
+from flowprofile.kernels.attending import attended
 from flowprofile.models import reductions
 from flowprofile.models.card import ModelCard
 from flowprofile.models.denoiser import Denoiser
@@ -27,6 +28,7 @@ from flowprofile.models.taps import Prepared, Tap, prepared, tapping
 from flowprofile.objects.masks import resampled
 from flowprofile.objects.probes import (
     Activation,
+    Attention,
     AttentionMap,
     ChannelSum,
     MaxChannel,
@@ -143,6 +145,9 @@ class Watched:
                 raise _silent(silent, lanes)
             if isinstance(probe, MaxChannel):
                 self.shown[name] = tuple(parts[number] for number in range(len(parts)))
+            elif isinstance(probe, Attention):
+                pairs = [(parts[2 * number], parts[2 * number + 1]) for number in range(len(probe.attends))]
+                self.shown[name] = attended(probe, pairs)
             elif parts:
                 self.shown[name] = reduce(operator.add, (parts[number] for number in range(len(parts))))
             if isinstance(probe, PredictedImage):
@@ -170,6 +175,8 @@ def reduced(probe: Probe, a: Tensor) -> Tensor:
             return reductions.pooled(a)
         case ChannelSum():
             return reductions.channel_sum(a)
+        case Attention():
+            return a.detach().clone()
         case AttentionMap(size=size):
             return reductions.attention_map([a], size)
         case MaxChannel(statistic=statistic, q=q, mask=mask):

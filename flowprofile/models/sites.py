@@ -19,6 +19,17 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Attends:
+    """A module that attends: softmax(scale q k) of its own projections of queries and keys."""
+
+    layer: str
+    heads: int
+    scale: float
+    cross: bool = False
+    """Whether its keys are a text's tokens and not the picture's own."""
+
+
+@dataclass(frozen=True)
 class Site:
     """One module's output."""
 
@@ -29,6 +40,8 @@ class Site:
     """Whether a pattern means it."""
     tokens: bool = False
     """Whether the module puts out tokens, which lie on the grid row by row."""
+    attends: Attends | None = None
+    """How it attends, for a module that is attention with queries and keys of its own."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -97,7 +110,19 @@ def probed(model: "Denoiser") -> dict[str, Site]:
             found[name] = Site(*shape[1:])
         elif grid is not None and not name.endswith("]"):
             found[name] = Site(shape[2], *grid, tokens=True)
-    return found
+    modules = dict(model.module.named_modules())
+    return {name: replace(site, attends=_attends(name, modules[name])) for name, site in found.items()}
+
+
+def _attends(name: str, module: Any) -> Attends | None:
+    """The facts of an attention module of diffusers'; None where its queries and keys are more than projections."""
+    if not all(hasattr(module, part) for part in ("to_q", "to_k", "heads", "scale")):
+        return None
+    if getattr(module, "norm_q", None) is not None or getattr(module, "norm_k", None) is not None:
+        return None
+    return Attends(
+        name, int(module.heads), float(module.scale), bool(getattr(module, "is_cross_attention", False))
+    )
 
 
 def grids(model: "Denoiser") -> dict[str, tuple[int, int]]:

@@ -3,6 +3,7 @@
 Both come from the model's own folder, from files that hold no code: a tokenizer in JSON, weights in safetensors.
 """
 
+import importlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,8 @@ def encoder(text_encoder: Path, tokenizer: Path) -> Callable[[str], Tensor]:
         If transformers is not installed, or cannot read the folders.
     """
     try:
-        from transformers import AutoTokenizer, CLIPTextModel
-        from transformers.utils import logging
+        library: Any = importlib.import_module("transformers")
+        library.utils.logging.disable_progress_bar()
     except ImportError as error:
         raise ModelError(
             "transformers is not installed.",
@@ -31,10 +32,11 @@ def encoder(text_encoder: Path, tokenizer: Path) -> Callable[[str], Tensor]:
             remedy='pip install "flowprofile[diffusers]"',
             evidence=str(error),
         ) from error
-    logging.disable_progress_bar()
     try:
-        words: Any = AutoTokenizer.from_pretrained(tokenizer, local_files_only=True, trust_remote_code=False)
-        network: Any = CLIPTextModel.from_pretrained(
+        words = library.AutoTokenizer.from_pretrained(
+            tokenizer, local_files_only=True, trust_remote_code=False
+        )
+        network = library.CLIPTextModel.from_pretrained(
             text_encoder, local_files_only=True, use_safetensors=True, dtype=torch.float32
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:

@@ -8,6 +8,7 @@ is copied off the device, is in `kernels.probing`.
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from flowprofile.models.sites import Attends
 from flowprofile.objects.masks import Mask
 
 Statistic: TypeAlias = Literal["sum", "abs", "max", "mean_top"]
@@ -74,4 +75,23 @@ class AttentionMap:
     size: tuple[int, int]
 
 
-Probe: TypeAlias = PredictedImage | Activation | Pooled | ChannelSum | MaxChannel | AttentionMap
+@dataclass(frozen=True)
+class Attention:
+    """How much each place of one or several modules attends to each token, [token y x], or [head token y x] of one.
+
+    Of several modules it is the mean of their maps, resized. Over the tokens it adds up to one at every place.
+    """
+
+    attends: tuple[Attends, ...]
+    heads: bool = False
+    """Whether heads are kept apart."""
+    size: tuple[int, int] | None = None
+    """Resize to this; as the module has it if None."""
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Queries and keys of each module in turn."""
+        return tuple(f"{one.layer}.{part}" for one in self.attends for part in ("to_q", "to_k"))
+
+
+Probe: TypeAlias = PredictedImage | Activation | Pooled | ChannelSum | MaxChannel | AttentionMap | Attention

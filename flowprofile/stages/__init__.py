@@ -12,6 +12,7 @@ from typing import Any, Final
 from flowprofile.definitions import Pipeline
 from flowprofile.kinds import Kind
 from flowprofile.stages import (
+    attending,
     changes,
     decoded,
     distances,
@@ -25,7 +26,7 @@ from flowprofile.stages import (
 
 KINDS: Final[Mapping[str, Kind]] = {
     kind.name: kind
-    for room in (sampler, images, inside, gradients, distances, reach, changes, fidelity, decoded)
+    for room in (sampler, images, inside, gradients, distances, reach, changes, fidelity, decoded, attending)
     for kind in room.KINDS
 }
 """Every kind that a definition may ``use`` without further ado."""

@@ -17,7 +17,15 @@ from flowprofile.definitions import Table
 from flowprofile.errors import DefinitionError, nearest
 from flowprofile.flow.stage import Need, Stage
 from flowprofile.kinds import Context, Kind, Request
-from flowprofile.objects.probes import Activation, AttentionMap, ChannelSum, MaxChannel, Pooled, Probe
+from flowprofile.objects.probes import (
+    Activation,
+    Attention,
+    AttentionMap,
+    ChannelSum,
+    MaxChannel,
+    Pooled,
+    Probe,
+)
 from flowprofile.stages.layers import Layers, chosen
 from flowprofile.stages.masks import MaskValue, mask_of
 from flowprofile.stages.promises import STATES, Keep, Promise, array_promise
@@ -123,6 +131,7 @@ def request_kind(probe: Probe) -> str:
         ChannelSum: "channel_sums",
         MaxChannel: "max_channel",
         AttentionMap: "attention",
+        Attention: "attention_maps",
     }[type(probe)]
 
 
