@@ -17,7 +17,7 @@ from flowprofile.errors import ModelError
 from flowprofile.models import folders, weights
 from flowprofile.models.card import ModelCard
 from flowprofile.models.denoiser import NetworkDenoiser
-from flowprofile.models.sites import grids
+from flowprofile.models.sites import places
 
 
 class Adapted(NetworkDenoiser):
@@ -96,7 +96,7 @@ def load(path: str | Path, card: ModelCard) -> Adapted:
         )
     else:
         denoiser = Adapted(network, card)
-    denoiser.grids = grids(denoiser)
+    denoiser.places = places(denoiser)
     return denoiser
 
 

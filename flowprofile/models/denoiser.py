@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from flowprofile.conditioning.guidance import guided
 from flowprofile.errors import ModelError
 from flowprofile.models.card import ModelCard
+from flowprofile.models.sites import Place
 from flowprofile.time.schedule import schedule
 from flowprofile.time.visited import Visited
 
@@ -33,8 +34,8 @@ class Denoiser(Protocol):
         ...
 
     @property
-    def grids(self) -> Mapping[str, tuple[int, int]]:
-        """y and x by layer, of layers that put out tokens."""
+    def places(self) -> Mapping[str, Place]:
+        """Where the picture is, of layers that do not simply put one out."""
         ...
 
     def __call__(self, x: Tensor, index: Tensor, label: Tensor) -> Tensor:
@@ -53,7 +54,7 @@ class NetworkDenoiser:
         bars = np.array([times.alpha_bar(i + 1) for i in range(card.steps)], dtype=np.float64)
         self.card = card
         self.module: nn.Module | None = module
-        self.grids: Mapping[str, tuple[int, int]] = {}
+        self.places: Mapping[str, Place] = {}
         self._network = module
         self._told: Tensor | None = None
         self._scales = torch.ones(card.steps)
@@ -111,7 +112,7 @@ class Guided:
             )
         self.card = denoiser.card
         self.module = denoiser.module
-        self.grids = denoiser.grids
+        self.places = denoiser.places
         self.scale = scale
         self._denoiser = denoiser
         self._null = denoiser.card.null_label

@@ -20,7 +20,7 @@ from flowprofile.errors import DefinitionError
 from flowprofile.models import contract, weights
 from flowprofile.models.card import ModelCard
 from flowprofile.models.denoiser import NetworkDenoiser
-from flowprofile.models.sites import grids
+from flowprofile.models.sites import places
 
 
 class LiveDenoiser(NetworkDenoiser):
@@ -91,7 +91,7 @@ def denoiser(
     _written(card)
     live = LiveDenoiser(module, card)
     contract.tried(live._predicted, module, card)
-    live.grids = grids(live)
+    live.places = places(live)
     return live
 
 

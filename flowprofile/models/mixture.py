@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from flowprofile.errors import ModelError
 from flowprofile.models.card import ModelCard
 from flowprofile.models.closed_forms import GAUSSIAN8, MIXTURE16
+from flowprofile.models.sites import Place
 from flowprofile.time.noise import noise
 from flowprofile.time.schedule import schedule
 
@@ -30,7 +31,7 @@ class GaussianMixtureDenoiser:
     """
 
     module: nn.Module | None = None
-    grids: Mapping[str, tuple[int, int]] = MappingProxyType({})
+    places: Mapping[str, Place] = MappingProxyType({})
 
     def __init__(self, templates: Tensor, weights: Tensor, sd: float, card: ModelCard) -> None:
         """templates[component channel y x]; weights[label component], rows sum to one."""
@@ -99,7 +100,7 @@ class GaussianDenoiser:
     """One Gaussian N(mean, covariance): eps is linear in x, and its Jacobian is the same matrix everywhere."""
 
     module: nn.Module | None = None
-    grids: Mapping[str, tuple[int, int]] = MappingProxyType({})
+    places: Mapping[str, Place] = MappingProxyType({})
 
     def __init__(self, mean: Tensor, covariance: Tensor, card: ModelCard) -> None:
         """mean[channel y x]; covariance[pixel pixel], positive semi-definite."""

@@ -8,7 +8,7 @@ picture; of one in a file the pass is over shapes alone.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flowprofile.models import folders, zoo
 from flowprofile.models.card import ModelCard
@@ -16,6 +16,15 @@ from flowprofile.models.layers import UNetConfig, layer_ids, layers
 
 if TYPE_CHECKING:
     from flowprofile.models.denoiser import Denoiser
+
+
+class Place(NamedTuple):
+    """Where in a module's output its picture is, for a module that does not simply put one out."""
+
+    select: int | None = None
+    """Which tensor of a tuple."""
+    grid: tuple[int, int] | None = None
+    """y and x of its tokens."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +49,8 @@ class Site:
     """Whether a pattern means it."""
     tokens: bool = False
     """Whether the module puts out tokens, which lie on the grid row by row."""
+    select: int | None = None
+    """Which tensor is meant, of a module that puts out a tuple."""
     attends: Attends | None = None
     """How it attends, for a module that is attention with queries and keys of its own."""
 
@@ -86,7 +97,8 @@ def _unet(shape: tuple[int, int, int], config: UNetConfig) -> dict[str, Site]:
 def probed(model: "Denoiser") -> dict[str, Site]:
     """The modules of a network that put out a picture, found by one pass over a blank image; works on the meta device.
 
-    A picture is [case channel y x], or tokens [case token channel] that fill a grid as wide and high as the image is.
+    A picture is [case channel y x], or tokens [case token channel] that fill a grid as wide and high as the image is; of
+    a tuple the first tensor counts.
     """
     import torch
 
@@ -103,13 +115,15 @@ def probed(model: "Denoiser") -> dict[str, Site]:
                 torch.full((1,), -1 if model.card.labels.prompts else 0, dtype=torch.int64, device=device),
             )
 
+    seen = shapes(model, call)
     found = {}
-    for name, shape in shapes(model, call).items():
-        grid = _grid(shape[1], model.card.shape) if len(shape) == 3 else None
-        if len(shape) == 4 and not name.endswith("]"):
-            found[name] = Site(*shape[1:])
-        elif grid is not None and not name.endswith("]"):
-            found[name] = Site(shape[2], *grid, tokens=True)
+    for name, shape in seen.items():
+        name, first, several = name.partition("[0]")
+        if several or "[" in name or (not first and f"{name}[0]" in seen):
+            continue
+        site = _picture(shape, model.card.shape)
+        if site is not None:
+            found[name] = replace(site, select=0 if first else None)
     modules = dict(model.module.named_modules())
     return {name: replace(site, attends=_attends(name, modules[name])) for name, site in found.items()}
 
@@ -125,9 +139,21 @@ def _attends(name: str, module: Any) -> Attends | None:
     )
 
 
-def grids(model: "Denoiser") -> dict[str, tuple[int, int]]:
-    """y and x of every layer that puts out tokens."""
-    return {name: (site.y, site.x) for name, site in probed(model).items() if site.tokens}
+def places(model: "Denoiser") -> dict[str, Place]:
+    """Where the picture is, of every layer that does not simply put one out."""
+    return {
+        name: Place(site.select, (site.y, site.x) if site.tokens else None)
+        for name, site in probed(model).items()
+        if site.tokens or site.select is not None
+    }
+
+
+def _picture(shape: tuple[int, ...], image: tuple[int, int, int]) -> Site | None:
+    """The site of an output of this shape, if it is a picture."""
+    if len(shape) == 4:
+        return Site(*shape[1:])
+    grid = _grid(shape[1], image) if len(shape) == 3 else None
+    return Site(shape[2], *grid, tokens=True) if grid is not None else None
 
 
 def _grid(tokens: int, shape: tuple[int, int, int]) -> tuple[int, int] | None:

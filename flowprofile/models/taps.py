@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -25,8 +25,10 @@ from flowprofile.models.addresses import Wanted as Wanted
 from flowprofile.models.addresses import matches, named, network
 from flowprofile.models.addresses import resolve as resolve
 from flowprofile.models.denoiser import Denoiser
+from flowprofile.models.sites import Place
 
 T = TypeVar("T")
+PLAIN: Final = Place()
 Edit: TypeAlias = Callable[[Tensor], Tensor]
 """An out-of-place change of a layer's output, [lane channel y x] -> the same shape."""
 
@@ -39,8 +41,8 @@ class _Site:
     module: nn.Module
     edits: list[tuple[int | str | None, Edit]] = field(default_factory=list)
     taps: list[Tap] = field(default_factory=list)
-    grid: tuple[int, int] | None = None
-    """y and x of its tokens, for a module that puts out tokens."""
+    place: Place = PLAIN
+    """Where in its output the picture is."""
 
 
 class _Ended(BaseException):
@@ -144,21 +146,23 @@ class Seen(Mapping[str, Tensor]):
     def _fire(self, site: _Site, module: nn.Module, given: object, out: Any) -> Any:
         """The one hook of a site: edits first, so that its taps see what the rest of the network gets."""
         for select, edit in site.edits:
-            before = outputs.on_grid(outputs.part(out, select, site.name), site.grid)
+            select = site.place.select if select is None else select
+            before = outputs.on_grid(outputs.part(out, select, site.name), site.place.grid)
             new = outputs.edited(site.name, edit, before, in_place=self._in_place)
-            out = outputs.replaced(out, select, outputs.off_grid(new, site.grid))
+            out = outputs.replaced(out, select, outputs.off_grid(new, site.place.grid))
         if site.name not in self._active:
             return out
         call = self._calls.get(site.name, 0)
         self._calls[site.name] = call + 1
         for tap in site.taps:
             if tap.call in (None, call):
-                out = self._keep(tap, call, out, site.grid)
+                out = self._keep(tap, call, out, site.place)
         self._passed(site.name)
         return out
 
-    def _keep(self, tap: Tap, call: int, out: Any, grid: tuple[int, int] | None) -> Any:
-        value = outputs.on_grid(outputs.part(out, tap.select, tap.name), grid)
+    def _keep(self, tap: Tap, call: int, out: Any, place: Place) -> Any:
+        select = place.select if tap.select is None else tap.select
+        value = outputs.on_grid(outputs.part(out, select, tap.name), place.grid)
         if not self._graph:
             taken = outputs.taken(tap.name, tap.reduce, value)
             if taken is not None:
@@ -174,7 +178,7 @@ class Seen(Mapping[str, Tensor]):
         kept = here if tap.reduce is None else tap.reduce(here)
         if kept is not None:
             self._kept.setdefault(tap, {})[call] = kept
-        return outputs.replaced(out, tap.select, outputs.off_grid(onwards, grid))
+        return outputs.replaced(out, select, outputs.off_grid(onwards, place.grid))
 
     def _passed(self, name: str) -> None:
         """Count a firing; end the forward where nothing that is wanted can follow."""
@@ -283,7 +287,7 @@ def tapping(
     known = _checked(found, probe, stop=stop)
     seen = Seen(found, graph=graph, stop=stop, known=known, in_place=in_place)
     changes = [*editing.everywhere(interventions).items(), *_callable(edits or {}).items()]
-    sites = _sites(root, ready, changes, getattr(model, "grids", {}))
+    sites = _sites(root, ready, changes, getattr(model, "places", {}))
     counted = [edit for _, edit in changes if isinstance(edit, editing.SiteEdit)]
     with ExitStack() as stack:
         stack.callback(root.register_forward_pre_hook(seen._begin).remove)
@@ -386,7 +390,7 @@ def _sites(
     root: nn.Module,
     ready: Prepared,
     changes: Sequence[tuple[str | Tap, Edit]],
-    grids: Mapping[str, tuple[int, int]],
+    places: Mapping[str, Place],
 ) -> list[_Site]:
     """The modules concerned; an edit of a tuple changes what the taps of that layer select, if they agree.
 
@@ -395,12 +399,14 @@ def _sites(
     sites: dict[str, _Site] = {}
     for tap in ready.taps:
         sites.setdefault(
-            tap.name, _Site(tap.name, ready.modules[tap.name], grid=grids.get(tap.name))
+            tap.name, _Site(tap.name, ready.modules[tap.name], place=places.get(tap.name, PLAIN))
         ).taps.append(tap)
     for key, edit in changes:
         asked = key if isinstance(key, Tap) else Tap(key)
         for name in named(root, asked.name):
-            site = sites.setdefault(name, _Site(name, root.get_submodule(name), grid=grids.get(name)))
+            site = sites.setdefault(
+                name, _Site(name, root.get_submodule(name), place=places.get(name, PLAIN))
+            )
             selects = {tap.select for tap in site.taps} if asked.select is None else {asked.select}
             select = selects.pop() if len(selects) == 1 else None
             site.edits.append((select, edit))

@@ -60,8 +60,13 @@ def test_sites_known_from_shapes_are_those_of_the_loaded_network(family):
     card, denoiser = zoo.card(path), zoo.load(path)
     found = sites(card, str(path))
     assert found == sites(card, denoiser)
-    assert {name: (site.y, site.x) for name, site in found.items() if site.tokens} == denoiser.grids
-    assert bool(denoiser.grids)
+    tokens = {name: (site.y, site.x) for name, site in found.items() if site.tokens}
+    assert tokens == {name: place.grid for name, place in denoiser.places.items() if place.grid}
+    assert tokens
+
+
+def copied_output(out):
+    return tuple(map(copied_output, out)) if isinstance(out, tuple) else out.clone()
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -72,7 +77,7 @@ def test_every_site_shows_what_a_plain_hook_sees_and_changes_nothing(family):
     names, seen_by_hooks = list(sites(card, denoiser)), {}
     for name in names:
         network.get_submodule(name).register_forward_hook(
-            lambda module, given, out, name=name: seen_by_hooks.__setitem__(name, out.clone())
+            lambda module, given, out, name=name: seen_by_hooks.__setitem__(name, copied_output(out))
         )
     with torch.no_grad():
         bare = denoiser(x, index, label)
@@ -82,9 +87,11 @@ def test_every_site_shows_what_a_plain_hook_sees_and_changes_nothing(family):
     assert torch.equal(bare, listened)
     for name in names:
         plain_one = seen_by_hooks[name]
-        if name in denoiser.grids:
+        place = denoiser.places.get(name)
+        plain_one = plain_one[place.select] if place and place.select is not None else plain_one
+        if place and place.grid:
             # Token k lies in row k // x and column k % x.
-            y, width = denoiser.grids[name]
+            y, width = place.grid
             assert seen[name].shape[2:] == (y, width)
             for token in (0, 1, width, y * width - 1):
                 assert torch.equal(seen[name][:, :, token // width, token % width], plain_one[:, token])

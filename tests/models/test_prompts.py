@@ -156,14 +156,27 @@ def test_hooks_are_gone_after_an_exception_inside_the_network(model):
     assert not hooks
 
 
-def test_blocks_that_put_out_tuples_are_heard_part_by_part(model):
+def test_blocks_that_put_out_tuples_are_heard_and_edited_by_their_first_tensor(model):
     denoiser = zoo.load(model, zoo.card(model))
     label = torch.tensor([denoiser.card.labels.parse(CAT)])
-    call = (torch.zeros(1, 4, 8, 8), torch.tensor([3]), label)
+    call, plain = (torch.ones(1, 4, 8, 8), torch.tensor([3]), label), []
+    handle = denoiser.module.get_submodule("down_blocks.0").register_forward_hook(
+        lambda *one: plain.append(one[2][0].clone())
+    )
+    bare = denoiser(*call)
+    handle.remove()
+    with fp.tapping(denoiser, "down_blocks.0") as seen:
+        assert torch.equal(denoiser(*call), bare)
+    assert torch.equal(seen["down_blocks.0"], plain[0])
     with fp.tapping(denoiser, Tap("down_blocks.0", select=0)) as seen:
         denoiser(*call)
-    assert seen["down_blocks.0"].shape == (1, 32, 4, 4)
-    with pytest.raises(DefinitionError, match="select"), fp.tapping(denoiser, "down_blocks.0"):
+    assert torch.equal(seen["down_blocks.0"], plain[0])
+    layer = "down_blocks.0.attentions.0"
+    assert sites(denoiser.card, denoiser)[layer].select == 0
+    with fp.tapping(denoiser, interventions=fp.Ablation(layer, (0, 1, 2))):
+        assert not torch.equal(denoiser(*call), bare)
+    # Alone, without a denoiser that knows, the network's tuple is ambiguous.
+    with pytest.raises(DefinitionError, match="select"), fp.tapping(denoiser.module, "down_blocks.0"):
         denoiser(*call)
 
 
