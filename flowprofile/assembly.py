@@ -69,7 +69,8 @@ class Assembled:
         table["model"] = (
             self.pipeline.model if isinstance(self.pipeline.model, str) else f"live:{self.card.name}"
         )
-        table["cases"] = {"seeds": list(self.sweep.seeds), "labels": list(self.sweep.labels)}
+        labels = self.card.labels.written(self.sweep.labels)
+        table["cases"] = {"seeds": list(self.sweep.seeds), "labels": labels}
         table["stages"] = {name: dict(stage) for name, stage in self.tables.items()}
         return table
 

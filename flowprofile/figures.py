@@ -7,6 +7,7 @@ imported when something is drawn, not before: whether a picture is up to date ca
 
 import re
 import struct
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import xarray as xr
 
-from flowprofile.axes import CHANNEL, INTERVENTION, LABEL, SEED, TIME, X, Y
+from flowprofile.axes import CHANNEL, INTERVENTION, LABEL, PROMPT, SEED, TIME, X, Y
 from flowprofile.cases import CLEAN
 from flowprofile.errors import DefinitionError, nearest
 
@@ -81,7 +82,10 @@ def strip(
     intervention
         What was done to the model, by its value on the intervention axis; by default nothing.
     """
-    whole = node_of(tree, node)["x_t"]
+    data = node_of(tree, node)
+    whole = data["x_t"] if "x_t" in data else data["image"]
+    latents = whole.sizes[CHANNEL] not in (1, 3)
+    whole = whole.isel({CHANNEL: slice(3)}) if latents else whole
     states = done_of(whole, intervention)
     stored = [int(t) for t in states[TIME].values]
     wanted = chosen_of(states, TIME, spread(stored) if times is None else sorted(times, reverse=True))
@@ -94,7 +98,8 @@ def strip(
     with style():
         figure, page = sheet(left + side * len(wanted), above + len(labels) * (len(seeds) * side + gap) - gap)
         time_axis(page, wanted, left, side)
-        page.text(0.03, 0.04, runs_told(whole, intervention), va="top", color=FAINT, size=7)
+        told = runs_told(whole, intervention) + ("\nlatents: three channels as colours" if latents else "")
+        page.text(0.03, 0.04, told, va="top", color=FAINT, size=7)
         for (row, label), (line, seed) in product(enumerate(labels), enumerate(seeds)):
             top = above + row * (len(seeds) * side + gap) + line * side
             page.text(
@@ -104,7 +109,8 @@ def strip(
                 bar = [top + PAD, top + len(seeds) * side - PAD]
                 page.plot([0.03, 0.03], bar, color=colour_of(row), linewidth=3, solid_capstyle="butt")
                 text = caption(states, label, order=_order(tree)).replace(" + ", "\n")
-                page.text(0.13, top + side / 2, text, va="center", weight="bold")
+                small = {"size": 6.5} if PROMPT in states.coords else {}
+                page.text(0.13, top + side / 2, text, va="center", weight="bold", **small)
             for column, t in enumerate(wanted):
                 image = images.sel({LABEL: label, SEED: seed, TIME: t}).values
                 picture(page, left + column * side, top, side, image)
@@ -176,13 +182,15 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def caption(labelled: xr.DataArray | xr.Dataset, label: int, *, order: Sequence[str] = ()) -> str:
-    """What a label means: the names of its attributes that are on, in the model's order where that is known.
+    """What a label means: its prompt, or the names of its attributes that are on, in the model's order where it is known.
 
     >>> coords = {"label": [0, 6], "male": ("label", [False, True]), "smile": ("label", [False, True])}
     >>> array = xr.DataArray([0, 0], dims="label", coords=coords)
     >>> caption(array, 6), caption(array, 0), caption(array.drop_vars(["male", "smile"]), 6)
     ('male + smile', 'no attribute', 'label 6')
     """
+    if PROMPT in labelled.coords:
+        return textwrap.fill(textwrap.shorten(str(labelled.coords[PROMPT].sel({LABEL: label}).values), 60), 12)
     marks = [name for name, mark in labelled.coords.items() if mark.dims == (LABEL,) and mark.dtype == bool]
     if not marks:
         return f"label {label}"

@@ -114,7 +114,7 @@ def calibrate(ready: Assembled) -> None:
         for name, table in ready.tables.items()
     }
     # Two labels where there are several, since what compares them needs a second one.
-    labels = list(ready.sweep.labels[:2])
+    labels = ready.card.labels.written(ready.sweep.labels[:2])
     few = {
         "sampler": ready.pipeline.sampler.model_copy(update={"steps": min(8, ready.card.steps)}),
         "cases": Cases(seeds=tuple(range(max(1, ready.numerics.batch // len(labels)))), labels=labels),

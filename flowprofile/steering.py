@@ -51,7 +51,7 @@ def clean_part(ready: Assembled) -> Pipeline | None:
     pooled = {"use": "pooled", "layers": sorted({layer for layer, _ in wanted}), "keep": times}
     states = {STATES: dict(ready.pipeline.stages[STATES])} if STATES in ready.pipeline.stages else {}
     changed = {
-        "cases": Cases(seeds=tuple(seeds), labels=list(labels)),
+        "cases": Cases(seeds=tuple(seeds), labels=ready.card.labels.written(labels)),
         "interventions": {},
         "stages": {**states, POOLED: pooled},
     }

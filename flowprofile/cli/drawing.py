@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.figure import Figure
 
-DRAWING: Final = 2
+DRAWING: Final = 3
 """Version of the drawings; raised when they change."""
 
 
@@ -51,7 +51,7 @@ def _drawings(tree: "xr.DataTree") -> Iterator[tuple[str, Callable[[], "Figure"]
     from flowprofile import figures, maps
 
     for name in tree.children:
-        if name.partition("[")[0] == "trajectory":
+        if name.partition("[")[0] in ("trajectory", "decoded"):
             yield name, partial(figures.strip, tree, node=name)
     for name, nodes in _grouped(tree, maps.mappable).items():
         yield name, partial(maps.maps, tree, nodes)

@@ -6,7 +6,7 @@ plot understands. People think in attributes. The label space is the only place 
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -91,6 +91,10 @@ class LabelSpace:
         if self.prompts:
             return self.texts[number]
         return f"{number:0{self.width}b}" if self.attributes else str(number)
+
+    def written(self, labels: Iterable[int]) -> list[int | str]:
+        """Labels as a definition can hold them: numbers, or the prompts themselves."""
+        return [self.texts[label] if self.prompts else label for label in labels]
 
     def names(self, label: int) -> tuple[str, ...]:
         """Attributes that are on, in the order of the bits; the class number as text for classes."""
