@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from flowprofile.bringing import Brought, brought
 from flowprofile.cases import CLEAN, Sweep
 from flowprofile.compat import BY_NAME, Compat, noise_of
 from flowprofile.conditioning.interventions import Patch, Switch
@@ -79,7 +80,14 @@ def assemble(pipeline: Pipeline, text: Text | None = None, *, allow_code: bool =
     """Check a pipeline and wire its stages."""
     text = text or Text("the pipeline", "")
     pipeline = _settled(pipeline, BY_NAME[pipeline.compat])
-    card, identity, opener = _model(pipeline.model, pipeline.sampler, text)
+    with _placed(text, "model"):
+        found = brought(
+            pipeline.model,
+            place=text.place(["model"]),
+            allow_code=allow_code,
+            told=partial(_prompted, sampler=pipeline.sampler, text=text),
+        )
+    card = found.card
     kinds = {
         name: lookup(
             str(table.get("use", name)),
@@ -90,21 +98,21 @@ def assemble(pipeline: Pipeline, text: Text | None = None, *, allow_code: bool =
         for name, table in pipeline.stages.items()
     }
     labels = _labels(pipeline.cases.labels, card.labels, text)
-    context = _context(pipeline, card, identity, opener, labels, text)
+    context = _context(pipeline, found, labels, text)
     done = _interventions(pipeline, context, text)
     requests = {
         name: _request(name, pipeline.stages[name], kind, context, text) for name, kind in kinds.items()
     }
     return Assembled(
         pipeline=pipeline,
-        graph=build(_stages(requests, kinds, context, text), _base(context, identity)),
+        graph=build(_stages(requests, kinds, context, text), _base(context, found.identity)),
         sweep=_sweep(pipeline.cases.seeds, labels, done),
         card=card,
-        identity=identity,
+        identity=found.identity,
         numerics=numerics(pipeline.numerics.batch),
         context=context,
         tables={name: _table(kinds[name], request) for name, request in requests.items()},
-        weight_bytes=_size(pipeline.model),
+        weight_bytes=found.size,
     )
 
 
@@ -125,34 +133,30 @@ def regrown(ready: Assembled, held: Mapping[str, Sequence[Sequence[int]]]) -> As
 
 def _context(
     pipeline: Pipeline,
-    card: ModelCard,
-    identity: str,
-    opener: Callable[[], Any],
+    found: Brought,
     labels: tuple[int, ...],
     text: Text,
 ) -> Context:
-    sampler = pipeline.sampler
+    sampler, card = pipeline.sampler, found.card
     _guidance_fits(sampler, card, text)
     with _placed(text, "sampler"):
-        found = stepping(sampler, card, pipeline.model)
+        steps = stepping(sampler, card, found.model)
     return Context(
         card=card,
-        schedule=found.levels,
-        grid=found.grid,
+        schedule=steps.levels,
+        grid=steps.grid,
         sampler=sampler,
-        rule=found.rule,
-        recipe=found.recipe,
-        whole=found.whole,
+        rule=steps.rule,
+        recipe=steps.recipe,
+        whole=steps.whole,
         batch=pipeline.numerics.batch,
-        open=_guided(found.opening(opener), sampler.guidance_scale),
-        identity=identity,
-        reference=pipeline.model
-        if isinstance(pipeline.model, str) and zoo.has_decoder(pipeline.model)
-        else None,
+        open=_guided(steps.opening(found.open), sampler.guidance_scale),
+        identity=found.identity,
+        reference=found.model if isinstance(found.model, str) and zoo.has_decoder(found.model) else None,
         labels=labels,
-        noise=_noise(pipeline, card, found.grid, text),
+        noise=_noise(pipeline, card, steps.grid, text),
         compat=BY_NAME[pipeline.compat],
-        sites=sites(card, pipeline.model),
+        sites=sites(card, found.model),
         folder=_folder(text),
     )
 
@@ -264,23 +268,7 @@ def _placed(text: Text, *keys: str) -> Iterator[None]:
         raise
 
 
-def _model(model: object, sampler: Sampler, text: Text) -> tuple[ModelCard, str, Callable[[], Any]]:
-    if isinstance(model, str):
-        with _placed(text, "model"):
-            found = _prompted(zoo.card(model), sampler, text)
-            return found, zoo.identity(model), lambda: zoo.load(model, found)
-    card = getattr(model, "card", None)
-    if isinstance(card, ModelCard) and callable(model):
-        from flowprofile.models.live import identity
-
-        return card, identity(model), lambda: model
-    raise DefinitionError(
-        f"A model is a name, a path or a denoiser, not a {type(model).__name__} ({text.place(['model'])}).",
-        remedy="wrap a network: flowprofile.denoiser(module, shape=(3, 32, 32), labels=...)",
-    )
-
-
-def _prompted(card: ModelCard, sampler: Sampler, text: Text) -> ModelCard:
+def _prompted(card: ModelCard, *, sampler: Sampler, text: Text) -> ModelCard:
     """The card of a model that is told prompts, with the prompt of guidance's unconditional half."""
     if card.labels.prompts:
         return replace(card, null_label=card.labels.parse(sampler.negative_prompt or ""))
@@ -292,18 +280,6 @@ def _prompted(card: ModelCard, sampler: Sampler, text: Text) -> ModelCard:
             remedy="leave it out",
         )
     return card
-
-
-def _size(model: object) -> int:
-    """Bytes of a model's weights, for the budget."""
-    if isinstance(model, str):
-        return zoo.size(model)
-    module = getattr(model, "module", None)
-    return (
-        sum(tensor.numel() * tensor.element_size() for tensor in module.parameters())
-        if module is not None
-        else 0
-    )
 
 
 def _guided(opener: Callable[[], Any], scale: float) -> Callable[[], Any]:

@@ -109,7 +109,7 @@ def strip(
                 bar = [top + PAD, top + len(seeds) * side - PAD]
                 page.plot([0.03, 0.03], bar, color=colour_of(row), linewidth=3, solid_capstyle="butt")
                 text = caption(states, label, order=_order(tree)).replace(" + ", "\n")
-                small = {"size": 6.5} if PROMPT in states.coords else {}
+                small: Any = {"size": 6.5} if PROMPT in states.coords else {}
                 page.text(0.13, top + side / 2, text, va="center", weight="bold", **small)
             for column, t in enumerate(wanted):
                 image = images.sel({LABEL: label, SEED: seed, TIME: t}).values
@@ -190,7 +190,9 @@ def caption(labelled: xr.DataArray | xr.Dataset, label: int, *, order: Sequence[
     ('male + smile', 'no attribute', 'label 6')
     """
     if PROMPT in labelled.coords:
-        return textwrap.fill(textwrap.shorten(str(labelled.coords[PROMPT].sel({LABEL: label}).values), 60), 12)
+        return textwrap.fill(
+            textwrap.shorten(str(labelled.coords[PROMPT].sel({LABEL: label}).values), 60), 12
+        )
     marks = [name for name, mark in labelled.coords.items() if mark.dims == (LABEL,) and mark.dtype == bool]
     if not marks:
         return f"label {label}"
