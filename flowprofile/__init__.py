@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from flowprofile.extension import measure as measure
     from flowprofile.models.live import denoiser as denoiser
     from flowprofile.models.taps import tapping as tapping
+    from flowprofile.models.texts import tokens as tokens
     from flowprofile.models.zoo import load as load
     from flowprofile.opening import open as open
     from flowprofile.ratings import join_ratings as join_ratings
@@ -58,6 +59,7 @@ _HOME = {
     "profile": "running",
     "run": "running",
     "tapping": "models.taps",
+    "tokens": "models.texts",
 }
 
 __all__ = [
@@ -82,6 +84,7 @@ __all__ = [
     "profile",
     "run",
     "tapping",
+    "tokens",
 ]
 
 

@@ -5,9 +5,7 @@ model's range and never stretched, a curve stands beside its null, time runs fro
 imported when something is drawn, not before: whether a picture is up to date can be told without it.
 """
 
-import re
 import struct
-import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
@@ -17,6 +15,7 @@ import numpy as np
 import xarray as xr
 
 from flowprofile.axes import CHANNEL, INTERVENTION, LABEL, PROMPT, SEED, TIME, X, Y
+from flowprofile.captions import axis_name, caption, formula, runs_told
 from flowprofile.cases import CLEAN
 from flowprofile.errors import DefinitionError, nearest
 
@@ -181,26 +180,6 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         at += 12 + size
 
 
-def caption(labelled: xr.DataArray | xr.Dataset, label: int, *, order: Sequence[str] = ()) -> str:
-    """What a label means: its prompt, or the names of its attributes that are on, in the model's order where it is known.
-
-    >>> coords = {"label": [0, 6], "male": ("label", [False, True]), "smile": ("label", [False, True])}
-    >>> array = xr.DataArray([0, 0], dims="label", coords=coords)
-    >>> caption(array, 6), caption(array, 0), caption(array.drop_vars(["male", "smile"]), 6)
-    ('male + smile', 'no attribute', 'label 6')
-    """
-    if PROMPT in labelled.coords:
-        return textwrap.fill(
-            textwrap.shorten(str(labelled.coords[PROMPT].sel({LABEL: label}).values), 60), 12
-        )
-    marks = [name for name, mark in labelled.coords.items() if mark.dims == (LABEL,) and mark.dtype == bool]
-    if not marks:
-        return f"label {label}"
-    on = [str(name) for name in marks if labelled.coords[name].sel({LABEL: label})]
-    on.sort(key=lambda name: order.index(name) if name in order else len(order))
-    return " + ".join(on) or "no attribute"
-
-
 def _order(tree: xr.DataTree) -> Sequence[str]:
     """The model's attributes, most significant bit first, as the run's provenance names them."""
     return list(tree.attrs.get("model", {}).get("attributes", ()))
@@ -268,13 +247,6 @@ def done_of(array: xr.DataArray, intervention: str) -> xr.DataArray:
             remedy=nearest(intervention, held),
         )
     return array.sel({INTERVENTION: intervention}, drop=True) if INTERVENTION in array.dims else array
-
-
-def runs_told(array: xr.DataArray | xr.Dataset, intervention: str) -> str:
-    """Which runs of several are shown; nothing where there are no others."""
-    if array.sizes.get(INTERVENTION, 1) == 1:
-        return ""
-    return "clean runs only" if intervention == CLEAN else intervention
 
 
 def chosen_of(
@@ -409,13 +381,6 @@ def _name_axes(panels: list[list["Axes"]], curves: xr.Dataset, measure: str) -> 
                 panel.set_ylabel(name)
 
 
-def axis_name(name: str, values: xr.DataArray) -> str:
-    """What stands beside an axis: a quantity's name, without what tells its versions apart, and its unit."""
-    unit = values.attrs.get("units", "1")
-    plain = name.partition("[")[0]
-    return plain if unit == "1" else f"{plain} ({unit})"
-
-
 def _head(page: "Axes", measure: str, curves: xr.Dataset, colour: str) -> None:
     """The measure's name and formula, and what the lines mean."""
     from matplotlib.lines import Line2D
@@ -441,12 +406,3 @@ def _head(page: "Axes", measure: str, curves: xr.Dataset, colour: str) -> None:
         texts.append(NULL_TOLD)
     corner = {"bbox_to_anchor": (WIDTH - 0.06, 0.2), "bbox_transform": page.transData}
     page.legend(lines, texts, loc="center right", ncols=2, borderaxespad=0, **corner)
-
-
-def formula(text: str) -> str:
-    """Subscripts set as such.
-
-    >>> formula("SSIM(x_t, x_{t+1})")
-    'SSIM($x_{t}$, $x_{t+1}$)'
-    """
-    return re.sub(r"\b([A-Za-z])_(?:\{([^}$]*)\}|(\w+))", lambda m: f"${m[1]}_{{{m[2] or m[3]}}}$", text)

@@ -14,6 +14,7 @@ import numpy as np
 import xarray as xr
 
 from flowprofile.axes import CHANNEL, INTERVENTION, LABEL, LAYER, OTHER, PIXEL, SEED, TIME, X, Y
+from flowprofile.captions import axis_name, caption, formula, runs_told
 from flowprofile.cases import CLEAN
 from flowprofile.figures import (
     COLOURS,
@@ -25,14 +26,10 @@ from flowprofile.figures import (
     PAD,
     TIME_TOLD,
     WIDTH,
-    axis_name,
-    caption,
     chosen_of,
     clean_of,
     done_of,
-    formula,
     node_of,
-    runs_told,
     sheet,
     spread,
     style,

@@ -58,7 +58,11 @@ def network(model: nn.Module | Denoiser) -> nn.Module:
             consequence="There is no network in hand whose layers could be meant.",
             remedy=f"load it first: flowprofile.load({model!r})",
         )
-    found = model if isinstance(model, nn.Module) else getattr(model, "module", None)
+    # A pipeline of diffusers' holds its denoiser under one of two names.
+    parts = (getattr(model, name, None) for name in ("module", "unet", "transformer"))
+    found = (
+        model if isinstance(model, nn.Module) else next((part for part in parts if part is not None), None)
+    )
     if found is None:
         name = getattr(getattr(model, "card", None), "name", type(model).__name__)
         raise DefinitionError(

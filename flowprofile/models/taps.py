@@ -258,7 +258,7 @@ def tapping(
     Parameters
     ----------
     model, taps
-        A network or a denoiser, and where to listen: see `resolve`, or `prepared` taps of the same network. Tokens of a
+        A network, a denoiser or a pipeline of diffusers', and where to listen: see `resolve`, or `prepared` taps of the same network. Tokens of a
         denoiser's layer, [lane token channel], come as the picture they fill, [lane channel y x].
     interventions
         Parts, or whole interventions, applied to every lane of every call. They go together by the rules of an

@@ -8,7 +8,7 @@ from diffusers.models.attention_processor import AttnProcessor
 
 import flowprofile as fp
 from flowprofile.conditioning.labels import prompt_number
-from flowprofile.errors import DefinitionError
+from flowprofile.errors import DefinitionError, ModelError
 from flowprofile.models import zoo
 from flowprofile.models.sites import sites
 
@@ -117,6 +117,14 @@ def test_rows_sum_to_one_and_heads_and_layers_to_the_words(tree):
     assert np.abs(total - words.values).max() <= 1e-5
     per_step = sum(words.sel(time=t).values for t in words.time.values)
     assert np.abs(per_step - words.sum("time").values).max() <= 1e-5
+
+
+def test_the_tokens_of_a_prompt_have_names(model, tree):
+    words = fp.tokens(model, PETS)
+    assert words[:6] == ["<|startoftext|>", "a</w>", "dog</w>", ",</w>", "a</w>", "cat</w>"]
+    assert len(words) == tree["word_maps"].sizes["token"]
+    with pytest.raises(ModelError, match="no tokenizer"):
+        fp.tokens(saved_folders.folder("UNet2DModel"), PETS)
 
 
 def test_looking_leaves_the_states_as_they_are(model, tree, tmp_path):

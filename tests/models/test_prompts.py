@@ -61,6 +61,18 @@ def test_latents_and_image_are_those_of_the_pipeline_itself(model, tree, monkeyp
         assert np.abs((decoded.transpose("seed", ...).values / 2 + 0.5).clip(0, 1) - image).max() <= 1e-5
 
 
+def test_a_pipeline_of_diffusers_is_tapped_as_it_is(model):
+    own = StableDiffusionPipeline.from_pretrained(model, safety_checker=None)
+    own.set_progress_bar_config(disable=True)
+    how = {"num_inference_steps": 2, "output_type": "latent"}
+    bare = own(CAT, generator=torch.Generator().manual_seed(0), **how).images
+    with fp.tapping(own, ["mid_block", Tap("down_blocks.0", select=0)]) as seen:
+        listened = own(CAT, generator=torch.Generator().manual_seed(0), **how).images
+    assert torch.equal(bare, listened)
+    # Its two halves are one batch, unconditional first.
+    assert seen["mid_block"].shape == (2, 64, 4, 4)
+
+
 def test_labels_are_prompts_and_are_selected_by_their_text(tree):
     both = tree["decoded"]
     assert dict(zip(both.label.values.tolist(), both.prompt.values.tolist(), strict=True)) == {

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import saved_folders
 import torch
-from diffusers import DDIMPipeline, DDPMPipeline
+from diffusers import DDIMPipeline, DDIMScheduler, DDPMPipeline
 
 import flowprofile as fp
 from flowprofile.errors import DefinitionError
@@ -95,6 +95,17 @@ def test_the_image_is_that_of_the_pipeline_itself(tmp_path, kind, pipeline, monk
     images = own(batch_size=8, num_inference_steps=STEPS, output_type="np").images
     ours = found.isel(intervention=0, label=0).sel(time=0).transpose("seed", "y", "x", "channel").values
     assert np.abs((ours / 2 + 0.5).clip(0, 1) - images).max() <= 1e-5
+
+
+@pytest.mark.parametrize("prediction", ["v_prediction", "sample"])
+@pytest.mark.parametrize("kind", ["DDIMScheduler", "EulerDiscreteScheduler", "DPMSolverMultistepScheduler"])
+def test_networks_that_predict_v_or_the_image_take_the_same_steps(tmp_path, kind, prediction):
+    model = saved_folders.save_unet(tmp_path / "model", DDIMScheduler(prediction_type=prediction))
+    x = profile(tmp_path / "store", model, kind)["trajectory"]["x_t"].isel(intervention=0, label=0)
+    wanted = own_loop(model, kind, x.time.values.tolist())
+    assert np.abs(x.transpose("time", "seed", ...).values - wanted).max() <= 1e-5 * max(
+        1.0, np.abs(wanted).max()
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
