@@ -40,6 +40,7 @@ COMMANDS: Final = {
     "models": "models",
     "layers": "layers",
     "train": "models",
+    "convert": "models",
     "completion": "completion",
 }
 """Each command and the module that holds it; a module is imported when its command is used."""

@@ -1,4 +1,4 @@
-"""models and train: what can be profiled by name, and how it came about."""
+"""models, train and convert: what can be profiled by name, and how it came about."""
 
 from pathlib import Path
 
@@ -54,3 +54,41 @@ def train(recipe: str, into: Path | None, steps: int | None, fresh: bool) -> Non
     from flowprofile.cli.training import trained
 
     click.echo(trained(recipe, into=into or Path("out") / "train" / recipe, steps=steps, fresh=fresh))
+
+
+@click.command()
+@click.argument("checkpoint", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--into", type=click.Path(dir_okay=False, path_type=Path), help="The weights file.  [default: beside it]"
+)
+@click.option("--size", type=click.IntRange(min=1), default=64, show_default=True, help="Side of the image.")
+@click.option(
+    "--attributes",
+    default="bangs,male,smile,lipstick",
+    show_default=True,
+    help="Names of the label's bits, in order.",
+)
+@click.option("--classes", type=click.IntRange(min=1), help="Labels are so many classes instead.")
+@click.option(
+    "--label-code", type=click.Choice(["decimal", "bits", "classes"]), help="How a label enters the network."
+)
+def convert(
+    checkpoint: Path,
+    into: Path | None,
+    size: int,
+    attributes: str,
+    classes: int | None,
+    label_code: str | None,
+) -> None:
+    """Make a weights file that can be profiled of CHECKPOINT, a pickle of the thesis' U-Net.
+
+    It is opened in a process of its own that reads tensors and nothing else.
+    """
+    from flowprofile.models.conversion import convert as converted
+
+    target = into or checkpoint.with_suffix(".safetensors")
+    names = tuple(one.strip() for one in attributes.split(",") if one.strip())
+    card = converted(
+        checkpoint, target, size=size, attributes=names, classes=classes or 0, label_code=label_code
+    )
+    click.echo(f"{target}: {'x'.join(map(str, card.shape))}, config {dict(card.config)}")
