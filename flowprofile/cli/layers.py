@@ -23,7 +23,7 @@ def layers(model: str, size: int | None, as_json: bool) -> None:
     card = zoo.card(model)
     if size is not None:
         card = replace(card, shape=(card.shape[0], size, size))
-    found = sites(card)
+    found = sites(card, model)
     if as_json:
         printed([{"id": name, **asdict(site), "bytes": site.bytes} for name, site in found.items()])
         return
@@ -34,6 +34,8 @@ def layers(model: str, size: int | None, as_json: bool) -> None:
     click.echo(f"{'id':{width}}  {'channels':>8}  {'y x':>9}  {'bytes per step':>14}")
     for name, site in found.items():
         mark = "" if site.listed else "   the sum behind it; named, never meant by a pattern"
+        mark += "   tokens" if site.tokens else ""
+        mark += f"   attention, {site.attends.heads} heads" if site.attends is not None else ""
         click.echo(
             f"{name:{width}}  {site.channels:8}  {f'{site.y} x {site.x}':>9}  {human(site.bytes):>14}{mark}"
         )

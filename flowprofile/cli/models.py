@@ -72,6 +72,13 @@ def train(recipe: str, into: Path | None, steps: int | None, fresh: bool) -> Non
 @click.option(
     "--label-code", type=click.Choice(["decimal", "bits", "classes"]), help="How a label enters the network."
 )
+@click.option(
+    "--heads",
+    type=click.IntRange(min=1),
+    default=4,
+    show_default=True,
+    help="Heads of attention; the weights do not say.",
+)
 def convert(
     checkpoint: Path,
     into: Path | None,
@@ -79,6 +86,7 @@ def convert(
     attributes: str,
     classes: int | None,
     label_code: str | None,
+    heads: int,
 ) -> None:
     """Make a weights file that can be profiled of CHECKPOINT, a pickle of the thesis' U-Net.
 
@@ -89,6 +97,12 @@ def convert(
     target = into or checkpoint.with_suffix(".safetensors")
     names = tuple(one.strip() for one in attributes.split(",") if one.strip())
     card = converted(
-        checkpoint, target, size=size, attributes=names, classes=classes or 0, label_code=label_code
+        checkpoint,
+        target,
+        size=size,
+        attributes=names,
+        classes=classes or 0,
+        label_code=label_code,
+        heads=heads,
     )
     click.echo(f"{target}: {'x'.join(map(str, card.shape))}, config {dict(card.config)}")

@@ -62,6 +62,7 @@ def convert(
     attributes: Sequence[str] = ("bangs", "male", "smile", "lipstick"),
     classes: int = 0,
     label_code: str | None = None,
+    heads: int = UNetConfig().heads,
     pixel_range: tuple[float, float] = (0.0, 1.0),
     name: str | None = None,
 ) -> ModelCard:
@@ -79,6 +80,8 @@ def convert(
         What labels mean; the defaults are the thesis'.
     label_code
         decimal, bits or classes; by default what the number of label planes implies.
+    heads
+        Heads of linear attention, which shapes do not say; the thesis has four.
     pixel_range
         Values of black and white.
     name
@@ -96,7 +99,10 @@ def convert(
     with tempfile.TemporaryDirectory(prefix="flowprofile-convert-") as folder:
         tensors = _plain(weights.load(_opened(checkpoint, Path(folder) / "tensors.safetensors")))
     config = implied(
-        {key: tuple(tensor.shape) for key, tensor in tensors.items()}, label_code=label_code, space=space
+        {key: tuple(tensor.shape) for key, tensor in tensors.items()},
+        label_code=label_code,
+        space=space,
+        heads=heads,
     )
     card = ModelCard(
         name=name or checkpoint.stem,
@@ -112,9 +118,13 @@ def convert(
 
 
 def implied(
-    shapes: Mapping[str, tuple[int, ...]], *, label_code: str | None = None, space: LabelSpace | None = None
+    shapes: Mapping[str, tuple[int, ...]],
+    *,
+    label_code: str | None = None,
+    space: LabelSpace | None = None,
+    heads: int = UNetConfig().heads,
 ) -> UNetConfig:
-    """The constructor arguments that the shapes of the thesis' U-Net imply; heads are its four.
+    """The constructor arguments that the shapes of the thesis' U-Net imply, but for its heads.
 
     Raises
     ------
@@ -126,7 +136,7 @@ def implied(
         levels = sum(f"downs.{level}.0.net.4.weight" in shapes for level in range(64))
         mults = tuple(shapes[f"downs.{level}.0.net.4.weight"][0] // dim for level in range(levels))
         planes = shapes["init_conv.weight"][1] - channels
-        head_dim = shapes["mid_attn.fn.fn.to_qkv.weight"][0] // 3 // UNetConfig().heads
+        head_dim = shapes["mid_attn.fn.fn.to_qkv.weight"][0] // 3 // heads
     except (KeyError, IndexError) as error:
         raise ModelError(
             f"The checkpoint has no weight {error.args[0]!r}: it is not of the thesis' U-Net.",
@@ -136,7 +146,7 @@ def implied(
         ) from error
     several = "classes" if space is not None and space.classes == planes else "bits"
     return UNetConfig(
-        dim=dim, channels=channels, mults=mults, head_dim=head_dim, label_width=planes,
+        dim=dim, channels=channels, mults=mults, heads=heads, head_dim=head_dim, label_width=planes,
         label_code=label_code or ("decimal" if planes <= 1 else several), label_embedding="label_mlp.weight" in shapes,
     )  # fmt: skip
 

@@ -5,8 +5,11 @@ import pickle
 import socket
 
 import pytest
+import saved_folders
 import torch
+from click.testing import CliRunner
 
+from flowprofile.cli.main import group
 from flowprofile.errors import ModelError
 from flowprofile.models import weights, zoo
 from flowprofile.models.card import thesis_card
@@ -52,8 +55,12 @@ def test_the_thesis_configuration_is_that_of_its_shapes():
         path, card = zoo.weights_path(name), zoo.card(name)
         config = zoo.unet_config(card)
         shapes = {entry.name: entry.shape for entry in weights.read_header(path).entries}
-        if config.heads == 4 and not config.full_skip:
-            assert implied(shapes, space=card.labels, label_code=config.label_code).widths == config.widths
+        found = implied(shapes, space=card.labels, label_code=config.label_code, heads=config.heads)
+        assert (found.widths, found.head_dim, found.label_width) == (
+            config.widths,
+            config.head_dim,
+            config.label_width,
+        )
 
 
 class Runs:
@@ -114,3 +121,15 @@ def test_a_file_that_exists_is_kept(tmp_path, network):
     with pytest.raises(ModelError, match="exists"):
         convert(saved(tmp_path / "ck.pt", network.state_dict()), tmp_path / "out.safetensors")
     assert (tmp_path / "out.safetensors").read_text() == "mine"
+
+
+def test_the_command_writes_a_model_that_can_be_listed(tmp_path, network):
+    path = saved(tmp_path / "old.pt", network.state_dict())
+    done = CliRunner().invoke(group, ["convert", str(path), "--size", "16"])
+    assert done.exit_code == 0, done.output
+    assert "old.safetensors: 3x16x16" in done.output
+    listed = CliRunner().invoke(group, ["layers", str(tmp_path / "old.safetensors")])
+    assert "mid_attn.fn" in listed.output
+    listed = CliRunner().invoke(group, ["layers", str(saved_folders.folder("DiTTransformer2DModel"))])
+    assert "transformer_blocks.0.attn1" in listed.output
+    assert "tokens   attention, 2 heads" in listed.output
