@@ -1,6 +1,6 @@
 """A Dask cluster: one somebody else runs, or one of its own on this machine.
 
-Tasks go through `client.submit`; a worker opens an order once. What Dask gives up on (a task that killed its worker
+Tasks go through `client.submit`; every worker holds the order and opens it once. What Dask gives up on (a task that killed its worker
 too often) and what fails comes back as a failure and gets its second chance like anywhere else.
 """
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from flowprofile.errors import ClusterError
-from flowprofile.flow.executors.orders import Failed, Order, Result, carried_out
+from flowprofile.flow.executors.orders import Failed, Order, Result
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -31,9 +31,8 @@ class Cluster:
     here: bool = False
     beside: int = DISTRIBUTED
     _client: Any = None
-    _given: Order | None = None
-    _order: Any = None
-    """The order, where the workers have it."""
+    _held: Any = None
+    """`holding.Holding`: the order, as every worker has it."""
     _futures: dict[Any, tuple[int, ...]] = field(default_factory=dict)
 
     @property
@@ -58,34 +57,25 @@ class Cluster:
 
     def start(self, order: Order) -> None:
         """Join, and hand the order to every worker."""
-        self.join()
-        self._given = order
-        self._hand_out()
+        from flowprofile.flow.executors.holding import Holding
 
-    def _hand_out(self) -> None:
-        """Send the order to every worker; it lies with them, and is lost when all of them are."""
-        self._order = self._client.scatter(self._given, broadcast=True, hash=False)
+        self._held = Holding(order)
+        self.join().register_plugin(self._held)
 
     def submit(self, numbers: tuple[int, ...], *, again: bool) -> None:
         """Hand tasks to the scheduler."""
+        from flowprofile.flow.executors.holding import held
+
         future = self._client.submit(
-            carried_out, self._order, numbers, again=again, pure=False, key=_key(numbers, again=again)
+            held, self._held.order.key, numbers, again=again, pure=False, key=_key(numbers, again=again)
         )
         self._futures[future] = numbers
 
     def results(self) -> Iterable[Result]:
-        """What is done, waiting for the first; where all workers were lost at once, what they had in hand has failed."""
+        """What is done, waiting for the first."""
         from distributed import wait
-        from distributed.client import FuturesCancelledError
 
-        try:
-            done = wait(list(self._futures), return_when="FIRST_COMPLETED").done
-        except FuturesCancelledError:
-            for future in [one for one in self._futures if one.cancelled()]:
-                yield Failed(self._futures.pop(future), None, "every worker was lost")
-            self._client.wait_for_workers(1, timeout=PATIENCE)
-            self._hand_out()
-            return
+        done = wait(list(self._futures), return_when="FIRST_COMPLETED").done
         for future in done:
             numbers = self._futures.pop(future)
             error = future.exception()
@@ -100,6 +90,8 @@ class Cluster:
         client, self._client = self._client, None
         self._futures.clear()
         if client is not None:
+            if self._held is not None and client.status == "running":
+                client.unregister_worker_plugin(self._held.name)
             begun = client.cluster
             client.close()
             if begun is not None:
