@@ -6,9 +6,11 @@ must be raised. Outputs are compared to 1e-3, since their last bits belong to a 
 
 import numpy as np
 import pytest
+import saved_folders
 
 import flowprofile as fp
 from flowprofile import running
+from flowprofile.projecting import assembled, project
 from flowprofile.store.layout import StoreLayout
 from pipelines import MEASURES, pipeline
 
@@ -154,12 +156,48 @@ GOLDEN_PLANS = {
         "step_ssim.null": (10000000, 0, 40000000),
         "step_mse.null": (10000000, 0, 40000000),
     },
+    "diffusers-ddpm": {
+        "trajectory": (84, 4000, 258048),
+        "predicted_x0": (80, 0, 245760),
+        "activations/mid_block": (40, 0, 327680),
+        "attention": (80, 0, 81920),
+        "step_ssim": (4000, 0, 16000),
+        "trajectory.null": (0, 0, 0),
+        "step_ssim.null": (4000, 0, 16000),
+    },
+    "dit": {
+        "trajectory": (408, 800, 417792),
+        "activations/transformer_blocks.0": (40, 0, 40960),
+        "activations/transformer_blocks.1": (40, 0, 40960),
+        "attention_maps/transformer_blocks.0.attn1": (16, 0, 16384),
+        "labels_ssim": (408, 0, 3264),
+        "trajectory.null": (0, 0, 0),
+        "labels_ssim.null": (408, 0, 3264),
+    },
+    "stable-diffusion": {
+        "trajectory": (416, 816, 425984),
+        "decoded": (48, 0, 147456),
+        "word_maps": (80, 0, 327680),
+        "activations/mid_block": (40, 0, 163840),
+        "labels_ssim": (416, 0, 3328),
+        "trajectory.null": (0, 0, 0),
+        "labels_ssim.null": (416, 0, 3328),
+    },
 }
+
+
+FOLDERS = {
+    "diffusers-ddpm": "UNet2DModel",
+    "dit": "DiTTransformer2DModel",
+    "stable-diffusion": "UNet2DConditionModel",
+}
+"""Pipelines for a folder of one's own, and the family of the small one they are planned with here."""
 
 
 @pytest.mark.parametrize("name", sorted(GOLDEN_PLANS))
 def test_shipped_pipelines_plan_what_they_always_did(name):
-    shares = running.plan(name).plan.shares
+    overrides = [f"model={saved_folders.folder(FOLDERS[name])}"] if name in FOLDERS else []
+    shares = project(assembled(name, overrides=overrides), None).plan.shares
     assert {
         stage: (share.cells, share.forwards, share.bytes) for stage, share in shares.items()
     } == GOLDEN_PLANS[name]
