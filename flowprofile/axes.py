@@ -19,6 +19,7 @@ OTHER: Final = "other_label"
 READ: Final = "read_label"
 TOKEN: Final = "token"
 HEAD: Final = "head"
+GUIDANCE: Final = "guidance"
 PROMPT: Final = "prompt"
 """Coordinate of labels that are prompts."""
 CASE: Final = "case"
@@ -67,6 +68,12 @@ AXES: Final = {
         Axis(READ, "int64", "number", "the label that a reader may see in the image"),
         Axis(TOKEN, "int64", "index", "position in the prompt, or place y * width + x of the picture"),
         Axis(HEAD, "int64", "index", "head of an attention layer"),
+        Axis(
+            GUIDANCE,
+            "str",
+            "name",
+            "half of a guided step: 'uncond' was asked with the null label, 'cond' with the sample's",
+        ),
         Axis(CASE, "int64", "index", "position in a batch; exists only in flight"),
     )
 }

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from flowprofile.axes import INTERVENTION, LABEL, LAYER, PIXEL, SEED, TIME
+from flowprofile.axes import GUIDANCE, INTERVENTION, LABEL, LAYER, PIXEL, SEED, TIME
 from flowprofile.errors import StoreError, nearest
 
 Names = str | Collection[str]
@@ -284,7 +284,7 @@ def _label_named(names: Sequence[str], labels: Labels) -> int:
 
 
 _READ: Mapping[str, Callable[[str, Any], Any]] = {
-    TIME: _number, SEED: _number, INTERVENTION: _name, LAYER: _name, PIXEL: _pixel
+    TIME: _number, SEED: _number, INTERVENTION: _name, LAYER: _name, PIXEL: _pixel, GUIDANCE: _name
 }  # fmt: skip
 _SAID = {
     TIME: "a state t such as 500, a list of states, or slice(800, 600)",
@@ -293,6 +293,7 @@ _SAID = {
     INTERVENTION: "a name, a glob such as 'switch*', a title of the definition, or a list of these",
     LAYER: "a name, a glob such as '*.fn', or a list of these",
     PIXEL: "(y, x), a pixel's number, or a list of these",
+    GUIDANCE: "'uncond' or 'cond', or a list of these",
 }
 
 

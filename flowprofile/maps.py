@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import xarray as xr
 
-from flowprofile.axes import CHANNEL, INTERVENTION, LABEL, LAYER, OTHER, PIXEL, SEED, TIME, X, Y
+from flowprofile.axes import CHANNEL, GUIDANCE, INTERVENTION, LABEL, LAYER, OTHER, PIXEL, SEED, TIME, X, Y
 from flowprofile.captions import axis_name, caption, formula, runs_told
 from flowprofile.cases import CLEAN
 from flowprofile.figures import (
@@ -94,7 +94,11 @@ def maps(
     held = [node_of(tree, name) for name in nodes]
     (seed,) = chosen_of(held[0], SEED, None if seed is None else [seed], most=1)
     (label,) = chosen_of(held[0], LABEL, None if label is None else [label], most=1)
-    rows = [(name, *_maps(node, seed, label, intervention)) for name, node in zip(nodes, held, strict=True)]
+    rows = [
+        row
+        for name, node in zip(nodes, held, strict=True)
+        for row in _rows_of(name.partition("/")[2] or name, node, seed, label, intervention)
+    ]
     times = spread(sorted({t for _, shown, _ in rows for t in shown[TIME].values.tolist()}))
     left, head, above = 2.1, 0.52, 0.44
     side = min((WIDTH - left) / len(times), LARGEST)
@@ -109,8 +113,7 @@ def maps(
         for line, (name, shown, what) in enumerate(rows):
             top = head + above + line * side
             middle = top + side / 2
-            told = name.partition("/")[2] or name
-            page.text(0.03, middle - 0.09, told, va="center", weight="bold", size=8)
+            page.text(0.03, middle - 0.09, name, va="center", weight="bold", size=8)
             page.text(0.03, middle + 0.09, what, va="center", color=FAINT, size=7)
             known = shown[TIME].values.tolist()
             signed = bool((shown < 0).any())
@@ -118,6 +121,18 @@ def maps(
                 image = shown.sel({TIME: t}).values if t in known else None
                 _map(page, left + column * side, top, side, image, signed=signed)
     return figure
+
+
+def _rows_of(
+    name: str, node: xr.Dataset, seed: int, label: int, intervention: str
+) -> list[tuple[str, xr.DataArray, str]]:
+    """A node's row: its name, maps and what they are of; a row for each half of a guided step."""
+    if GUIDANCE not in node.dims:
+        return [(name, *_maps(node, seed, label, intervention))]
+    return [
+        (f"{name}, {half}", *_maps(node.sel({GUIDANCE: half}), seed, label, intervention))
+        for half in node[GUIDANCE].values.tolist()
+    ]
 
 
 def _maps(node: xr.Dataset, seed: int, label: int, intervention: str) -> tuple[xr.DataArray, str]:
@@ -165,7 +180,7 @@ def lined(node: xr.Dataset) -> bool:
     first = node[variables[0]] if variables else None
     if first is None:
         return False
-    extra = {LAYER, OTHER, PIXEL} & set(first.dims)
+    extra = {LAYER, OTHER, PIXEL, GUIDANCE} & set(first.dims)
     return bool(extra) or "value" not in variables or _changed_only(node)
 
 
@@ -282,6 +297,16 @@ def _curves(node: xr.Dataset, key: str) -> dict[str, Curve]:
 def _by_line(values: xr.DataArray, node: xr.Dataset) -> dict[str, xr.DataArray]:
     """What each line is the mean of, by what tells the lines apart."""
     values = values.load() if _changed_only(node) else clean_of(values).load()
+    if GUIDANCE not in values.dims:
+        return _lines_of(values, node)
+    return {
+        f"{name}, {half}": line
+        for half in values[GUIDANCE].values.tolist()
+        for name, line in _lines_of(values.sel({GUIDANCE: half}), node).items()
+    }
+
+
+def _lines_of(values: xr.DataArray, node: xr.Dataset) -> dict[str, xr.DataArray]:
     if INTERVENTION in values.dims:
         return _interventions(values, node)
     if OTHER in values.dims:

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from flowprofile.axes import INTERVENTION, LABEL, LAYER, PIXEL, PROMPT, SEED, STORED_AXES, TIME
+from flowprofile.axes import GUIDANCE, INTERVENTION, LABEL, LAYER, PIXEL, PROMPT, SEED, STORED_AXES, TIME
 from flowprofile.choices import Choice, Labels, Names, choose, like, said_of, texts
 from flowprofile.errors import StoreError, nearest
 from flowprofile.store.lazy import STATUS, unchunked
 
 _LOADED = 2**16
 """Arrays of at most this many cells are read when they are put side by side; larger ones stay lazy."""
-PARTIAL = (TIME, LAYER, PIXEL)
+PARTIAL = (TIME, LAYER, PIXEL, GUIDANCE)
 """Axes along which nodes hold different values; each gives those it has."""
 
 
@@ -38,6 +38,7 @@ class ProfileAccessor:
         intervention: Any = None,
         layer: Any = None,
         pixel: Any = None,
+        guidance: Any = None,
         objects: Names | None = None,
         measures: Names | None = None,
     ) -> xr.DataTree | xr.Dataset:
@@ -63,6 +64,8 @@ class ProfileAccessor:
             that hold one layer each (``activations/mid_attn.fn``).
         pixel
             ``(y, x)``, a pixel's number, or several of these, for nodes with a ``pixel`` axis.
+        guidance
+            ``"uncond"`` or ``"cond"``, or both, for nodes that hold halves of a guided step.
         objects
             Globs over node names. Where all nodes found are one object at layers of one shape
             (``"activations/mid*.fn"``), the result is one dataset with a ``layer`` axis, in order of execution unless
@@ -83,7 +86,10 @@ class ProfileAccessor:
         StoreError
             If there is no such value, label or node, or an argument is none of the above.
         """
-        asked = {TIME: time, SEED: seed, LABEL: label, INTERVENTION: intervention, LAYER: layer, PIXEL: pixel}
+        asked = {
+            TIME: time, SEED: seed, LABEL: label, INTERVENTION: intervention, LAYER: layer, PIXEL: pixel,
+            GUIDANCE: guidance,
+        }  # fmt: skip
         asked = {axis: value for axis, value in asked.items() if value is not None}
         # An iterator can be walked once, but is asked of every run.
         asked = {axis: list(v) if isinstance(v, Iterator) else v for axis, v in asked.items()}

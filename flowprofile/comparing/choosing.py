@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 import xarray as xr
 
-from flowprofile.axes import LAYER, OTHER, TIME
+from flowprofile.axes import GUIDANCE, LAYER, OTHER, TIME
 from flowprofile.cases import CLEAN
 from flowprofile.choices import Labels, choose
 from flowprofile.comparing.sides import Question
@@ -223,6 +223,13 @@ def _range(times: Sequence[int]) -> str:
 
 def _layer(data: xr.Dataset, name: str, layer: str | None) -> str | None:
     """The layer of a measure that has several; one alone need not be named."""
+    if GUIDANCE in data.dims:
+        raise DefinitionError(
+            f"{name!r} holds {' and '.join(data[GUIDANCE].values.tolist())}, halves of guided steps.",
+            consequence="A comparison is of one curve per seed.",
+            remedy="compare a measure without `guidance`, which is of the label's half; the curves themselves are"
+            f" tree.profile.sel(measures={name.removeprefix(GROUP)!r}, guidance=...)",
+        )
     if LAYER not in data.dims:
         return None
     known = [str(each) for each in data[LAYER].values.tolist()]

@@ -4,7 +4,12 @@ Papers write it with w (0 = none) or with a scale (1 = none), and a swapped pair
 The parameter here is the scale g = 1 + w, everywhere.
 """
 
-from typing import Any
+from typing import Any, Final
+
+UNCOND: Final = "uncond"
+COND: Final = "cond"
+HALVES: Final = (UNCOND, COND)
+"""The two calls of a guided step, in the order in which they are made: the null label's, and the label's."""
 
 
 def guided(conditional: Any, unconditional: Any, guidance_scale: float) -> Any:

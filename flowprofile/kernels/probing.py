@@ -17,13 +17,14 @@ from torch import Tensor
 from torch.autograd.graph import allow_mutation_on_saved_tensors
 
 from flowprofile.cases import Case
+from flowprofile.conditioning.guidance import COND
 from flowprofile.conditioning.interventions import Difference, Intervention
 from flowprofile.errors import DefinitionError
 from flowprofile.kernels.acting import Acts, Lane, Results
 from flowprofile.kernels.attending import attended
 from flowprofile.models import reductions
 from flowprofile.models.card import ModelCard
-from flowprofile.models.denoiser import Denoiser
+from flowprofile.models.denoiser import Denoiser, halves, joined
 from flowprofile.models.taps import Prepared, Tap, prepared, tapping
 from flowprofile.objects.masks import resampled
 from flowprofile.objects.probes import (
@@ -31,10 +32,12 @@ from flowprofile.objects.probes import (
     Attention,
     AttentionMap,
     ChannelSum,
+    Halves,
     MaxChannel,
     Pooled,
     PredictedImage,
     Probe,
+    Single,
 )
 from flowprofile.time.rules import x0_from_eps
 from flowprofile.time.sample import pad
@@ -43,7 +46,8 @@ from flowprofile.time.schedule import Levels
 Eps = Callable[[Tensor], Tensor]
 """eps of x[row channel y x], everything else being fixed."""
 Shown: TypeAlias = Tensor | tuple[Tensor, ...]
-"""What a probe took of a call, [lane ...]; of a strongest channel, how strong each is: one [lane channel] a layer."""
+"""What a probe took of a call, [lane ...]; of a strongest channel, how strong each is: one [lane channel], or
+[lane half channel], a layer."""
 TOGETHER: Final = 8
 """Calls whose strongest channels are found at once: one comparison costs as much as the sums it compares."""
 
@@ -65,10 +69,10 @@ class Watched:
     """Write edits into the layers' outputs, as published code does (`compat.Compat.in_place`)."""
     shown: dict[str, Shown] = field(default_factory=dict)
     """What the latest call showed, by probe."""
-    _parts: dict[str, dict[int, Tensor]] = field(default_factory=dict)
-    """What was taken of each layer, by probe and place of the layer in it, until all layers have fired."""
-    _prepared: dict[tuple[tuple[str, ...], int], Prepared | None] = field(default_factory=dict)
-    """Taps by probes and number of lanes."""
+    _parts: dict[tuple[str, str], dict[int, Tensor]] = field(default_factory=dict)
+    """What was taken of each layer, by probe and half and by the layer's place in it, until all layers have fired."""
+    _prepared: dict[tuple[tuple[str, ...], str, int], Prepared | None] = field(default_factory=dict)
+    """Taps by probes, half and number of lanes."""
 
     @property
     def card(self) -> ModelCard:
@@ -81,6 +85,14 @@ class Watched:
 
         Rows beyond the lanes are the first lane's again. Gradients flow through the edits.
         """
+        with self._in_force(lanes, given, rows=rows) as (index, label):
+            yield lambda x: self.denoiser(x, index, label)
+
+    @contextmanager
+    def _in_force(
+        self, lanes: Sequence[Lane], given: Results, *, rows: int
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Index and label of every row, while the lanes' edits are in force."""
         acts = Acts(self.interventions, lanes, given, self.masks, self.vectors)
         index = pad(torch.tensor([lane.t_from - 1 for lane in lanes], dtype=torch.int64), rows)
         label = pad(torch.tensor(acts.labels(), dtype=torch.int64), rows)
@@ -91,71 +103,93 @@ class Watched:
             allow_mutation_on_saved_tensors() if edits and self.in_place else nullcontext(),
             tapping(self.denoiser, edits=edits, in_place=self.in_place) if edits else nullcontext(),
         ):
-            yield lambda x: self.denoiser(x, index, label)
+            yield index, label
 
     def ask(self, lanes: Sequence[Lane], x: Tensor, asked: Iterable[str], given: Results) -> Tensor:
         """eps of x[row channel y x], whose first rows are the lanes; keeps in `shown` what was asked for.
 
-        Lanes may mix cases and states: a row's bits depend on nothing but its own lane.
+        Lanes may mix cases and states: a row's bits depend on nothing but its own lane. The halves of a guided step
+        are two calls, each with listeners of its own.
         """
         x = pad(x, self.batch)
         self.shown, self._parts = {}, {}
-        names = sorted(asked)
-        taps = self._listeners(tuple(names), len(lanes))
-        # The taps come after the edits: they see what the rest of the network gets.
-        with (
-            self.acting(lanes, given, rows=self.batch) as denoise,
-            tapping(self.denoiser, taps) if taps is not None else nullcontext(),
-            torch.no_grad(),
-        ):
-            eps = denoise(x)
-        self._finish(names, lanes, x, eps)
-        return eps
+        names = tuple(sorted(asked))
+        with self._in_force(lanes, given, rows=self.batch) as (index, label), torch.no_grad():
+            eps = {}
+            for half, call in halves(self.denoiser).items():
+                taps = self._listeners(names, half, len(lanes))
+                # The taps come after the edits: they see what the rest of the network gets.
+                with tapping(self.denoiser, taps) if taps is not None else nullcontext():
+                    eps[half] = call(x, index, label)
+            whole = joined(self.denoiser, eps)
+        for name in names:
+            probe = self.probes[name]
+            if isinstance(probe, Halves):
+                each = [self._found(name, probe.of, half, lanes, x, eps[half]) for half in probe.names]
+                self.shown[name] = _side_by_side(each)
+            else:
+                self.shown[name] = self._found(name, probe, COND, lanes, x, whole)
+        return whole
 
-    def _listeners(self, names: tuple[str, ...], lanes: int) -> Prepared | None:
-        """Taps that do with each layer's output, while it exists, what these probes want; found once.
+    def _listeners(self, names: tuple[str, ...], half: str, lanes: int) -> Prepared | None:
+        """Taps that do with each layer's output, while it exists, what these probes want of a half; found once.
 
         None where they look at no layer: a closed form has none.
         """
-        if (names, lanes) not in self._prepared:
-            takers = self._consumers(names, lanes)
+        at = names, half, lanes
+        if at not in self._prepared:
+            takers = self._consumers(names, half, lanes)
             taps = [Tap(layer, reduce=_fan_out(each)) for layer, each in takers.items()]
-            self._prepared[names, lanes] = prepared(self.denoiser, taps) if taps else None
-        return self._prepared[names, lanes]
+            self._prepared[at] = prepared(self.denoiser, taps) if taps else None
+        return self._prepared[at]
 
-    def _consumers(self, names: Sequence[str], lanes: int) -> dict[str, list[Callable[[Tensor], None]]]:
+    def _consumers(
+        self, names: Sequence[str], half: str, lanes: int
+    ) -> dict[str, list[Callable[[Tensor], None]]]:
         """Per layer, what is done with its output while it exists."""
         found: dict[str, list[Callable[[Tensor], None]]] = {}
         for name in names:
             probe = self.probes[name]
-            for number, layer in enumerate(probe.layers):
-                found.setdefault(layer, []).append(partial(self._take, name, probe, number, lanes))
+            single, wanted = (probe.of, probe.names) if isinstance(probe, Halves) else (probe, (COND,))
+            if half in wanted:
+                for number, layer in enumerate(single.layers):
+                    take = partial(self._take, (name, half), single, number, lanes)
+                    found.setdefault(layer, []).append(take)
         return found
 
-    def _take(self, name: str, probe: Probe, number: int, lanes: int, a: Tensor) -> None:
+    def _take(self, of: tuple[str, str], probe: Single, number: int, lanes: int, a: Tensor) -> None:
         """Reduce one layer's output on the spot; of a layer that fires several times the last firing counts."""
-        self._parts.setdefault(name, {})[number] = reduced(probe, a[:lanes])
+        self._parts.setdefault(of, {})[number] = reduced(probe, a[:lanes])
 
-    def _finish(self, names: Sequence[str], lanes: Sequence[Lane], x: Tensor, eps: Tensor) -> None:
-        for name in names:
-            probe = self.probes[name]
-            parts = self._parts.get(name, {})
-            silent = next((layer for number, layer in enumerate(probe.layers) if number not in parts), None)
-            if silent is not None:
-                raise _silent(silent, lanes)
-            if isinstance(probe, MaxChannel):
-                self.shown[name] = tuple(parts[number] for number in range(len(parts)))
-            elif isinstance(probe, Attention):
-                pairs = [(parts[2 * number], parts[2 * number + 1]) for number in range(len(probe.attends))]
-                self.shown[name] = attended(probe, pairs)
-            elif parts:
-                self.shown[name] = reduce(operator.add, (parts[number] for number in range(len(parts))))
-            if isinstance(probe, PredictedImage):
+    def _found(
+        self, name: str, probe: Single, half: str, lanes: Sequence[Lane], x: Tensor, eps: Tensor
+    ) -> Shown:
+        """What a probe took of one half, whose eps is given, [lane ...]."""
+        parts = self._parts.get((name, half), {})
+        silent = next((layer for number, layer in enumerate(probe.layers) if number not in parts), None)
+        if silent is not None:
+            raise _silent(silent, lanes)
+        match probe:
+            case PredictedImage():
                 rows = [
                     x0_from_eps(x[row], eps[row], schedule=self.schedule, t=lane.t_from)
                     for row, lane in enumerate(lanes)
                 ]
-                self.shown[name] = torch.stack(rows)
+                return torch.stack(rows)
+            case MaxChannel():
+                return tuple(parts[number] for number in range(len(parts)))
+            case Attention():
+                pairs = [(parts[2 * number], parts[2 * number + 1]) for number in range(len(probe.attends))]
+                return attended(probe, pairs)
+            case _:
+                return reduce(operator.add, (parts[number] for number in range(len(parts))))
+
+
+def _side_by_side(each: Sequence[Shown]) -> Shown:
+    """What several halves showed as one, [lane half ...]."""
+    if isinstance(each[0], tuple):
+        return tuple(torch.stack(layer, 1) for layer in zip(*each, strict=True))
+    return torch.stack([one for one in each if isinstance(one, Tensor)], 1)
 
 
 def _silent(layer: str, lanes: Sequence[Lane]) -> DefinitionError:
@@ -166,7 +200,7 @@ def _silent(layer: str, lanes: Sequence[Lane]) -> DefinitionError:
     )
 
 
-def reduced(probe: Probe, a: Tensor) -> Tensor:
+def reduced(probe: Single, a: Tensor) -> Tensor:
     """What a probe takes of one of its layers, a[lane channel y x]; of a strongest channel, how strong each is."""
     match probe:
         case Activation(dtype=dtype):
@@ -229,8 +263,10 @@ class Gathered:
         waiting, self._waiting[name] = self._waiting[name], []
         if not waiting:
             return
-        layers = zip(*(scores for _, scores in waiting), strict=True)
-        found = reductions.strongest([torch.cat(scores) for scores in layers]).numpy()
+        layers = [torch.cat(scores) for scores in zip(*(scores for _, scores in waiting), strict=True)]
+        lead = layers[0].shape[:-1]
+        found = reductions.strongest([scores.flatten(0, -2) for scores in layers]).numpy()
+        found = found.reshape(*lead, len(layers))
         start = 0
         for lanes, _ in waiting:
             self._put(name, lanes, found[start : start + len(lanes)])

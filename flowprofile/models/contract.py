@@ -92,11 +92,17 @@ def in_its_shape(out: Any, x: Tensor, name: str) -> Tensor:
 
 
 def _different(card: ModelCard) -> tuple[Tensor, Tensor, Tensor]:
-    """A canonical batch of rows of noise that share neither x nor, as far as there are several, index or label."""
+    """A canonical batch of rows of noise that share neither x nor, as far as there are several, index or label.
+
+    The first row has the null label, where there is one.
+    """
     rows = CANONICAL_BATCH
     x = torch.from_numpy(noise_batch(range(rows), card.steps, card.shape))
     index = torch.from_numpy(np.linspace(card.steps - 1, 0, rows).astype(np.int64))
-    return x, index, torch.arange(rows, dtype=torch.int64) % card.labels.count
+    label = torch.arange(rows, dtype=torch.int64) % card.labels.count
+    if card.null_label is not None:
+        label[0] = card.null_label
+    return x, index, label
 
 
 def _uncallable(module: nn.Module, card: ModelCard, error: Exception) -> DefinitionError:
@@ -111,10 +117,13 @@ def _uncallable(module: nn.Module, card: ModelCard, error: Exception) -> Definit
             f"its weights are {min(types)}, and states are float32: net.float(), or a module around it"
             " whose forward casts x, and casts back what comes out"
         )
+    known = f"{card.labels.count} are given" + (
+        "" if card.null_label is None else f", and the null label {card.null_label}"
+    )
     return DefinitionError(
         f"The network {card.name!r} cannot be called on x of {[CANONICAL_BATCH, *card.shape]}, index and label.",
         consequence="No step can be taken with it.",
-        remedy=f"{remedy}; check the shape and how many classes it knows ({card.labels.count} are given)",
+        remedy=f"{remedy}; check the shape and how many classes it knows ({known})",
         evidence=f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}",
     )
 

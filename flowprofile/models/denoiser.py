@@ -5,19 +5,23 @@ is a fact of its card and is translated here, so a hook on the last layer of a v
 """
 
 import copy
-from collections.abc import Mapping
-from typing import Protocol, Self
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Protocol, Self, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from flowprofile.conditioning.guidance import guided
+from flowprofile.conditioning.guidance import COND, HALVES, UNCOND, guided
 from flowprofile.errors import ModelError
 from flowprofile.models.card import ModelCard
 from flowprofile.models.sites import Place
 from flowprofile.time.schedule import schedule
 from flowprofile.time.visited import Visited
+
+Asked: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""eps of x[case channel y x], index[case] and label[case]."""
 
 
 class Denoiser(Protocol):
@@ -118,7 +122,25 @@ class Guided:
         self._null = denoiser.card.null_label
 
     def __call__(self, x: Tensor, index: Tensor, label: Tensor) -> Tensor:
-        unconditional = self._denoiser(x, index, torch.full_like(label, self._null))
-        conditional = self._denoiser(x, index, label)
-        eps: Tensor = guided(conditional, unconditional, self.scale)
+        return self.joined({name: self.half(name, x, index, label) for name in HALVES})
+
+    def half(self, name: str, x: Tensor, index: Tensor, label: Tensor) -> Tensor:
+        """eps of one of the two calls by itself: of the null label, or of the labels."""
+        return self._denoiser(x, index, torch.full_like(label, self._null) if name == UNCOND else label)
+
+    def joined(self, halves: Mapping[str, Tensor]) -> Tensor:
+        """The guided eps of what the halves gave."""
+        eps: Tensor = guided(halves[COND], halves[UNCOND], self.scale)
         return eps
+
+
+def halves(denoiser: Denoiser) -> Mapping[str, Asked]:
+    """The calls that one step makes, by name and in their order: of a model without guidance the label's alone."""
+    if isinstance(denoiser, Guided):
+        return {name: partial(denoiser.half, name) for name in HALVES}
+    return {COND: denoiser}
+
+
+def joined(denoiser: Denoiser, found: Mapping[str, Tensor]) -> Tensor:
+    """What the denoiser itself would have given, from what its `halves` gave."""
+    return denoiser.joined(found) if isinstance(denoiser, Guided) else found[COND]

@@ -37,6 +37,7 @@ def denoiser(
     *,
     classes: int = 1,
     attributes: Sequence[str] = (),
+    null_label: int | None = None,
     prediction: str = "eps",
     schedule: str = "linear",
     steps: int = 1000,
@@ -59,6 +60,9 @@ def denoiser(
     classes, attributes
         What labels mean: a number of classes, by default the one class 0; or the names of the bits, most significant
         first.
+    null_label
+        The number that stands for no label at all, of a network that was trained with some labels left out; guidance
+        needs one. No label of the space: `classes`, for one.
     prediction
         What the network puts out: 'eps', 'v' or 'x0'.
     schedule, steps
@@ -72,6 +76,8 @@ def denoiser(
 
     Raises
     ------
+    ModelError
+        For a null label that is a label.
     DefinitionError
         For arguments that make no sense, and for a network that cannot be called so, puts out another shape or type,
         or whose rows depend on each other or on chance (`models.contract`).
@@ -87,6 +93,7 @@ def denoiser(
         schedule=schedule,
         steps=steps,
         prediction=prediction,
+        null_label=_nothing(null_label),
     )
     _written(card)
     live = LiveDenoiser(module, card)
@@ -170,6 +177,16 @@ def _labels(classes: int, attributes: Sequence[str]) -> LabelSpace:
             remedy="give one of the two",
         )
     return LabelSpace(tuple(attributes)) if attributes else LabelSpace(classes=classes)
+
+
+def _nothing(null_label: object) -> int | None:
+    if null_label is None or type(null_label) is int:
+        return null_label
+    raise DefinitionError(
+        f"The null label {null_label!r} is not a whole number.",
+        consequence="The network is told labels as int64.",
+        remedy="give the number with which it was trained without a label, or leave null_label out",
+    )
 
 
 def _ascending(pixel_range: object) -> tuple[float, float]:

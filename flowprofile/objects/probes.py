@@ -94,4 +94,21 @@ class Attention:
         return tuple(f"{one.layer}.{part}" for one in self.attends for part in ("to_q", "to_k"))
 
 
-Probe: TypeAlias = PredictedImage | Activation | Pooled | ChannelSum | MaxChannel | AttentionMap | Attention
+Single: TypeAlias = PredictedImage | Activation | Pooled | ChannelSum | MaxChannel | AttentionMap | Attention
+"""What is taken of one call: of a guided step the label's, and for a predicted image the eps that both give."""
+
+
+@dataclass(frozen=True)
+class Halves:
+    """The same of several calls of a guided step, side by side, [half ...]."""
+
+    of: Single
+    names: tuple[str, ...]
+    """Which of `conditioning.guidance.HALVES`, in their order."""
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        return self.of.layers
+
+
+Probe: TypeAlias = Single | Halves

@@ -1,7 +1,7 @@
 """What attention layers attend to: maps per layer and token, and their mean over layers, per word.
 
 The network's own attention is fused and never replaced; probabilities are worked out again, from queries and keys,
-at the kept steps alone. Under guidance they are those of the conditional call.
+at the kept steps alone. Under guidance they are those of the label's call, unless a table names the halves.
 """
 
 from collections.abc import Mapping
@@ -11,19 +11,19 @@ import numpy as np
 from pydantic import Field
 
 from flowprofile.axes import HEAD, TOKEN, X, Y
-from flowprofile.definitions import Table
 from flowprofile.errors import DefinitionError
 from flowprofile.flow.stage import Stage
 from flowprofile.kinds import Context, Kind, Request
 from flowprofile.models import folders
 from flowprofile.models.sites import Attends
 from flowprofile.objects.probes import Attention
+from flowprofile.stages.halves import Halved
 from flowprofile.stages.inside import observed, window
 from flowprofile.stages.layers import Layers, chosen
-from flowprofile.stages.promises import Keep, array_promise
+from flowprofile.stages.promises import Keep
 
 
-class AttendingParams(Table):
+class AttendingParams(Halved):
     """Parameters of attention maps by token."""
 
     layers: Layers = Field(
@@ -38,7 +38,7 @@ class AttendingParams(Table):
     )
 
 
-class WordMapsParams(Table):
+class WordMapsParams(Halved):
     """Parameters of maps by word."""
 
     layers: Layers = Field("*.attn2", description="names and globs of cross-attention modules")
@@ -88,7 +88,7 @@ def _word_maps(request: Request) -> list[Stage]:
 def _stage(
     request: Request, probe: Attention, axes: Mapping[str, Any], *, name: str, about: Mapping[str, Any]
 ) -> Stage:
-    context, params = request.context, request.params
+    params = request.params
     assert isinstance(params, AttendingParams | WordMapsParams)
     attrs = {**about, "long_name": "share of attention, one over all tokens", "units": "1"}
     return observed(
@@ -96,8 +96,7 @@ def _stage(
         probe,
         name=name,
         variable="attention",
-        dims=tuple(axes),
-        promise=array_promise("attention", tuple(axes), axes, context, attrs=attrs),
+        axes=axes,
         times=window(request, params.keep),
         params={"layers": [one.layer for one in probe.attends], "heads": probe.heads, "size": probe.size},
         attrs=attrs,

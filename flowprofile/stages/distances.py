@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 from pydantic import Field
 
-from flowprofile.axes import CASE, LAYER, OTHER, TIME
+from flowprofile.axes import CASE, GUIDANCE, LAYER, OTHER, TIME
 from flowprofile.cases import Case
 from flowprofile.definitions import Table
 from flowprofile.errors import DefinitionError
@@ -22,6 +22,8 @@ from flowprofile.kinds import Context, Kind, Request
 from flowprofile.measures import between
 from flowprofile.measures.layers import consecutive
 from flowprofile.stages.gradients import LayerGradientParams, all_gradients
+from flowprofile.stages.halves import axis, halves
+from flowprofile.stages.halves import settings as halved
 from flowprofile.stages.inside import (
     AttentionParams,
     LayersParams,
@@ -110,7 +112,7 @@ def _stored_twin(stage: Stage, context: Context) -> Stage | None:
 def _compared(
     request: Request, params: Compared, shown: Sequence[Shown], times: tuple[int, ...]
 ) -> list[Stage]:
-    context = request.context
+    context, guidance = request.context, halves(request)
     names = [one.name for one in shown]
     attrs: dict[str, Any] = {
         "long_name": f"Frobenius distance between {params.between}",
@@ -118,12 +120,11 @@ def _compared(
         "normalise": params.normalise,
         "between": params.between,
     }
-    axes: dict[str, Any] = {LAYER: np.array(names, dtype=object)}
-    dims: tuple[str, ...] = (LAYER,)
-    settings: dict[str, Any] = {"normalise": params.normalise, "names": names}
+    axes: dict[str, Any] = axis(guidance) | {LAYER: np.array(names, dtype=object)}
+    settings: dict[str, Any] = {"normalise": params.normalise, "names": names, **halved(guidance)}
     if params.between == "labels":
         labels = several_labels(context, place=request.place)
-        axes[OTHER], dims, settings["labels"] = np.array(labels), (LAYER, OTHER), labels
+        axes[OTHER], settings["labels"] = np.array(labels), labels
     elif len(times) < 2:
         raise DefinitionError(
             f"A distance between steps needs two kept states ({request.place}).",
@@ -135,18 +136,27 @@ def _compared(
     sources = list(dict.fromkeys(one.stage.name for one in shown))
 
     def compute(*blocks: xr.Dataset, cases: tuple[Case, ...] = ()) -> xr.Dataset:
-        found, kept = [], blocks[0][TIME].values
-        for one in shown:
-            block = blocks[sources.index(one.stage.name)]
-            values = block[one.variable].transpose(CASE, TIME, ...).values
+        kept = blocks[0][TIME].values
+
+        def apart(block: xr.Dataset, values: xr.DataArray) -> np.ndarray:
+            frames = values.transpose(CASE, TIME, ...).values
             if steps:
-                found.append(consecutive(values, normalise=params.normalise))
-            else:
-                pairs = partial(between.distance, normalise=params.normalise)
-                found.append(squares(block, values, cases, settings["labels"], pairs))
-        result = np.stack(found, axis=2).astype(np.float32)
+                return np.asarray(consecutive(frames, normalise=params.normalise))
+            pairs = partial(between.distance, normalise=params.normalise)
+            return squares(block, frames, cases, settings["labels"], pairs)
+
+        def of(one: Shown) -> np.ndarray:
+            block = blocks[sources.index(one.stage.name)]
+            values = block[one.variable]
+            if not guidance:
+                return apart(block, values)
+            # A half is compared with the same half.
+            each = [apart(block, values.isel({GUIDANCE: place})) for place in range(len(guidance))]
+            return np.stack(each, axis=2)
+
+        result = np.stack([of(one) for one in shown], axis=2 + bool(guidance)).astype(np.float32)
         return xr.Dataset(
-            {"value": ((CASE, TIME, *dims), result)}, coords={TIME: kept[1:] if steps else kept}
+            {"value": ((CASE, TIME, *axes), result)}, coords={TIME: kept[1:] if steps else kept}
         )
 
     made = Stage(
@@ -159,7 +169,7 @@ def _compared(
             Need(name, halo=1, kept=True) if steps else Need(name, view="labels") for name in sources
         ),
         times=times[1:] if steps else times,
-        promise=array_promise("value", dims, axes, context, attrs=attrs),
+        promise=array_promise("value", tuple(axes), axes, context, attrs=attrs),
         compute=compute,
         scope="all" if steps else "clean",
         attrs=attrs,

@@ -4,6 +4,7 @@ All of them are outputs of the sampler's chain: they ride on steps that are take
 are reduced where the tensor is before anything is copied.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
@@ -24,11 +25,12 @@ from flowprofile.objects.probes import (
     ChannelSum,
     MaxChannel,
     Pooled,
-    Probe,
+    Single,
 )
+from flowprofile.stages.halves import Halved, axis, halves, probed, settings
 from flowprofile.stages.layers import Layers, chosen
 from flowprofile.stages.masks import MaskValue, mask_of
-from flowprofile.stages.promises import STATES, Keep, Promise, array_promise
+from flowprofile.stages.promises import STATES, Keep, array_promise
 from flowprofile.stages.read_masks import strongest_in_region
 from flowprofile.time.steps import stepped
 
@@ -39,7 +41,7 @@ class Where(Table):
     layers: Layers = Field("*.fn", description='names and globs: "mid_attn.fn", ["downs.*.2.fn", "ups.*.3"]')
 
 
-class LayersParams(Where):
+class LayersParams(Halved, Where):
     """Which layers, when."""
 
     keep: Keep = Field(
@@ -90,19 +92,22 @@ def window(request: Request, keep: Keep) -> tuple[int, ...]:
 
 def observed(
     request: Request,
-    probe: Probe,
+    probe: Single,
     *,
     name: str,
     variable: str,
-    dims: tuple[str, ...],
-    promise: Promise,
+    axes: Mapping[str, Any],
     times: tuple[int, ...],
-    params: dict[str, Any],
-    attrs: dict[str, Any],
+    params: Mapping[str, Any],
+    attrs: Mapping[str, Any],
+    dtype: str = "float32",
     stored: bool = True,
 ) -> Stage:
-    """A stage that stores one probe as it comes."""
-    output = request.context.probe(probe)
+    """A stage that stores one probe as it comes: of the halves that the table asks for, or of the label's call."""
+    context, names = request.context, halves(request)
+    output = context.probe(probed(probe, names))
+    axes = axis(names) | dict(axes)
+    dims = tuple(axes)
 
     def compute(block: xr.Dataset) -> xr.Dataset:
         return xr.Dataset({variable: ((CASE, TIME, *dims), block[output].values)}, coords={TIME: block[TIME]})
@@ -112,10 +117,10 @@ def observed(
         kind=request_kind(probe),
         group=name,
         version=1,
-        params=params,
+        params={**params, **settings(names)},
         needs=(Need(STATES),),
         times=times,
-        promise=promise,
+        promise=array_promise(variable, dims, axes, context, attrs=attrs, dtype=dtype),
         compute=compute,
         stored=stored,
         outputs=frozenset({output}),
@@ -123,7 +128,7 @@ def observed(
     )
 
 
-def request_kind(probe: Probe) -> str:
+def request_kind(probe: Single) -> str:
     """The kind under which a probe's results are known, whatever table asked for them."""
     return {
         Activation: "activations",
@@ -148,11 +153,11 @@ def activation(
         Activation(layer, dtype),
         name=name,
         variable="activation",
-        dims=(CHANNEL, Y, X),
-        promise=array_promise("activation", (CHANNEL, Y, X), axes, context, attrs=attrs, dtype=dtype),
+        axes=axes,
         times=times,
         params={"layer": layer, "dtype": dtype},
         attrs=attrs,
+        dtype=dtype,
         stored=stored,
     )
 
@@ -191,8 +196,7 @@ def _reduced(request: Request, *, make: type[Pooled] | type[ChannelSum]) -> list
                 make(layer),
                 name=f"{request.name}/{layer}",
                 variable="activation",
-                dims=tuple(axes),
-                promise=array_promise("activation", tuple(axes), axes, context, attrs=attrs),
+                axes=axes,
                 times=window(request, params.keep),
                 params={"layer": layer},
                 attrs=attrs,
@@ -214,7 +218,7 @@ def strongest(
     """c* of several layers, from activations that are looked at in passing."""
     context = request.context
     mask = mask_of(params.mask, context, place=request.place)
-    settings = {
+    decided = {
         "layers": list(layers),
         "statistic": params.statistic,
         "mask": None if mask is None else mask.digest,
@@ -226,7 +230,6 @@ def strongest(
         "mask_name": "" if mask is None else mask.name,
         "of": "activations",
     }
-    axes = {LAYER: np.array(layers, dtype=object)}
     if mask is not None and mask.array is None:
         return strongest_in_region(
             request, layers, statistic=params.statistic, q=params.q, mask=mask, name=name, times=times
@@ -236,11 +239,11 @@ def strongest(
         MaxChannel(layers, params.statistic, params.q, mask),
         name=name,
         variable="channel",
-        dims=(LAYER,),
-        promise=array_promise("channel", (LAYER,), axes, context, attrs=attrs, dtype="int64"),
+        axes={LAYER: np.array(layers, dtype=object)},
         times=times,
-        params=settings,
+        params=decided,
         attrs=attrs,
+        dtype="int64",
     )
 
 
@@ -259,14 +262,14 @@ def _attention(request: Request) -> list[Stage]:
     layers = attention_layers(params, context, place=request.place)
     times = window(request, params.keep)
     stage = attention_map(request, layers, times=times, stored=True, name=request.name)
-    return [_spread(stage, context) if params.normalise == "minmax" else stage]
+    return [_spread(stage, request) if params.normalise == "minmax" else stage]
 
 
-def _spread(stage: Stage, context: Context) -> Stage:
+def _spread(stage: Stage, request: Request) -> Stage:
     """The same maps, each scaled to 0..1; one that is constant becomes 0."""
     attrs = {**stage.attrs, "normalise": "minmax"}
-    _, height, width = context.card.shape
-    axes = {Y: np.arange(height), X: np.arange(width)}
+    _, height, width = request.context.card.shape
+    axes = axis(halves(request)) | {Y: np.arange(height), X: np.arange(width)}
     made = stage.compute
     assert made is not None
 
@@ -274,12 +277,12 @@ def _spread(stage: Stage, context: Context) -> Stage:
         maps = made(block)["map"]
         low, high = maps.min((Y, X)), maps.max((Y, X))
         scaled = (maps - low) / (high - low).where(high > low, 1.0)
-        return xr.Dataset({"map": scaled.transpose(CASE, TIME, Y, X).astype(np.float32)})
+        return xr.Dataset({"map": scaled.transpose(CASE, TIME, *axes).astype(np.float32)})
 
     return replace(
         stage,
         params={**stage.params, "normalise": "minmax"},
-        promise=array_promise("map", (Y, X), axes, context, attrs=attrs),
+        promise=array_promise("map", tuple(axes), axes, request.context, attrs=attrs),
         compute=compute,
         attrs=attrs,
     )
@@ -322,14 +325,12 @@ def attention_map(
         "units": "1",
         "layers": list(layers),
     }
-    axes = {Y: np.arange(height), X: np.arange(width)}
     return observed(
         request,
         AttentionMap(layers, (height, width)),
         name=name,
         variable="map",
-        dims=(Y, X),
-        promise=array_promise("map", (Y, X), axes, context, attrs=attrs),
+        axes={Y: np.arange(height), X: np.arange(width)},
         times=times,
         params={"layers": list(layers), "size": [height, width]},
         attrs=attrs,

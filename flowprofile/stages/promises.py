@@ -1,6 +1,7 @@
 """What stages promise: an image, a map or a number per state, with the coordinates that every one of them has."""
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -51,12 +52,14 @@ def array_promise(
     return promise
 
 
-def image_promise(name: str, context: Context, *, long_name: str) -> Promise:
-    """The promise of one image per state."""
+def image_promise(
+    name: str, context: Context, *, long_name: str, lead: Mapping[str, Any] = MappingProxyType({})
+) -> Promise:
+    """The promise of one image per state, or of one for each place on the leading axes."""
     channel, y, x = context.card.shape
     attrs = {"long_name": long_name, "units": "pixel value", "pixel_range": list(context.card.pixel_range)}
-    axes = {CHANNEL: np.arange(channel), Y: np.arange(y), X: np.arange(x)}
-    return array_promise(name, (CHANNEL, Y, X), axes, context, attrs=attrs)
+    axes = {**lead, CHANNEL: np.arange(channel), Y: np.arange(y), X: np.arange(x)}
+    return array_promise(name, tuple(axes), axes, context, attrs=attrs)
 
 
 def curve_promise(context: Context, attrs: Mapping[str, Any]) -> Promise:

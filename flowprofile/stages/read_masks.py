@@ -17,6 +17,7 @@ from flowprofile.measures.channels import Statistic, strongest
 from flowprofile.models.regions import reader_digest
 from flowprofile.objects.masks import Mask, resampled
 from flowprofile.objects.probes import Activation
+from flowprofile.stages.halves import axis, halves, probed, settings
 from flowprofile.stages.promises import STATES, array_promise
 
 
@@ -31,20 +32,22 @@ def strongest_in_region(
     times: tuple[int, ...],
 ) -> Stage:
     """c* of several layers, each sample within its own region; -1 where a sample has no pixel of it."""
-    context = request.context
-    outputs = {layer: context.probe(Activation(layer)) for layer in layers}
+    context, names = request.context, halves(request)
+    outputs = {layer: context.probe(probed(Activation(layer), names)) for layer in layers}
+    axes = axis(names) | {LAYER: np.array(layers, dtype=object)}
 
     def compute(block: xr.Dataset, final: xr.Dataset, *, given: Given) -> xr.Dataset:
         regions = _regions(context, mask, final["x_t"].transpose(CASE, CHANNEL, Y, X).values)
         wanted = list(given.times)
-        found = np.full((block.sizes[CASE], len(wanted), len(layers)), -1, dtype=np.int64)
+        each = [len(places) for places in axes.values()]
+        found = np.full((block.sizes[CASE], len(wanted), *each), -1, dtype=np.int64)
         for row, at, seen in _looked(context, block, wanted, outputs, given):
             for number, layer in enumerate(layers):
                 a = seen[layer]
                 weights = resampled(regions[row], (a.shape[-2], a.shape[-1]))
                 if weights.any():
-                    found[row, at, number] = strongest(a, weights=weights, statistic=statistic, q=q)
-        return xr.Dataset({"channel": ((CASE, TIME, LAYER), found)}, coords={TIME: wanted})
+                    found[row, at, ..., number] = strongest(a, weights=weights, statistic=statistic, q=q)
+        return xr.Dataset({"channel": ((CASE, TIME, *axes), found)}, coords={TIME: wanted})
 
     attrs = {
         "long_name": "strongest channel c*",
@@ -52,7 +55,6 @@ def strongest_in_region(
         "mask_name": mask.name,
         "of": "activations",
     }
-    axes = {LAYER: np.array(layers, dtype=object)}
     return Stage(
         name=name,
         kind="max_channel.read",
@@ -63,10 +65,11 @@ def strongest_in_region(
             "statistic": statistic,
             "mask": _reader_digest(context, mask),
             **({"q": q} if statistic == "mean_top" else {}),
+            **settings(names),
         },
         needs=(Need(STATES, halo=1), Need(STATES, "final")),
         times=times,
-        promise=array_promise("channel", (LAYER,), axes, context, attrs=attrs, dtype="int64"),
+        promise=array_promise("channel", tuple(axes), axes, context, attrs=attrs, dtype="int64"),
         compute=compute,
         asks=1 if context.sampler.guidance_scale == 1 else 2,
         attrs=attrs,
@@ -76,7 +79,7 @@ def strongest_in_region(
 def _looked(
     context: Context, block: xr.Dataset, times: Sequence[int], outputs: Mapping[str, str], given: Given
 ) -> Iterator[tuple[int, int, dict[str, np.ndarray]]]:
-    """The activations of every case's step into every state: row, place in time, and [channel y x] by layer."""
+    """The activations of every case's step into every state: row, place in time, and [... channel y x] by layer."""
     import torch
 
     from flowprofile.kernels.acting import Lane

@@ -21,6 +21,7 @@ from flowprofile.flow.stage import Chain, Given, Need, Outputs, Stage, Walker
 from flowprofile.kinds import Context, Kind, Request
 from flowprofile.measures.nulls import posterior_chain
 from flowprofile.objects.probes import PredictedImage
+from flowprofile.stages.halves import Halved, axis, halves, probed, settings
 from flowprofile.stages.kinship import crosses, kinship
 from flowprofile.stages.promises import NULL, STATES, Keep, image_promise
 from flowprofile.time.steps import generated, stepped
@@ -39,7 +40,7 @@ class TrajectoryParams(Table):
     )
 
 
-class PredictedParams(Table):
+class PredictedParams(Halved):
     """Parameters of the predicted image."""
 
     keep: Keep = Field(
@@ -257,15 +258,14 @@ def _trajectory(request: Request) -> list[Stage]:
 
 
 def _predicted_x0(request: Request) -> list[Stage]:
-    """Store what the network believes the image to be, at each kept step."""
+    """Store what the network believes the image to be, at each kept step; under guidance what both halves give."""
     assert isinstance(request.params, PredictedParams)
-    context = request.context
-    name = context.probe(PredictedImage())
+    context, names = request.context, halves(request)
+    name, lead = context.probe(probed(PredictedImage(), names)), axis(names)
+    dims = (CASE, TIME, *lead, CHANNEL, Y, X)
 
     def compute(block: xr.Dataset) -> xr.Dataset:
-        return xr.Dataset(
-            {"x0_hat": ((CASE, TIME, CHANNEL, Y, X), block[name].values)}, coords={TIME: block[TIME]}
-        )
+        return xr.Dataset({"x0_hat": (dims, block[name].values)}, coords={TIME: block[TIME]})
 
     return [
         Stage(
@@ -273,10 +273,12 @@ def _predicted_x0(request: Request) -> list[Stage]:
             kind="predicted_x0",
             group=request.name,
             version=1,
-            params={},
+            params=settings(names),
             needs=(Need(STATES),),
             times=stepped(request.params.keep, context.grid),
-            promise=image_promise("x0_hat", context, long_name="x_0 as predicted during the step into x_t"),
+            promise=image_promise(
+                "x0_hat", context, long_name="x_0 as predicted during the step into x_t", lead=lead
+            ),
             compute=compute,
             outputs=frozenset({name}),
         )
