@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from flowprofile.axes import CASE_AXES, INTERVENTION, LABEL, STORED_AXES, TIME
+from flowprofile.axes import CASE_AXES, INTERVENTION, LABEL, SEED, STORED_AXES, TIME
 from flowprofile.errors import StoreError, nearest
 from flowprofile.store.joined import common, join_axis, joined, params_of, sets
 from flowprofile.store.lazy import (
@@ -158,8 +158,12 @@ def _sorted(values: Sequence[Any], axis: str) -> npt.NDArray[np.int64]:
 
 
 def _beside(run: RunRecord, order: Sequence[npt.NDArray[np.int64]]) -> dict[str, Any]:
-    """The coordinates beside interventions and labels."""
-    known = {INTERVENTION: (run.intervention_coords, order[0]), LABEL: (run.label_coords, order[1])}
+    """The coordinates beside interventions, labels and seeds."""
+    known = {
+        INTERVENTION: (run.intervention_coords, order[0]),
+        LABEL: (run.label_coords, order[1]),
+        SEED: (run.seed_coords, order[2]),
+    }
     return {
         name: (axis, axis_array(values)[at])
         for axis, (coords, at) in known.items()
