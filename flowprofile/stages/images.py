@@ -1,6 +1,7 @@
 """Measures of the states themselves: one curve per case, and the same curve of its null beside it."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final, Literal
 
@@ -117,7 +118,9 @@ def _image_measure(request: Request, *, kind: str, values: Values, paired: Paire
     measured = stage(request.name, STATES)
     # A noised image is its own null: the exact forward process of its x_0.
     apart = context.real is not None and context.real.how == NOISED
-    return [measured] if apart else [measured, stage(f"{request.name}.null", NULL)]
+    return (
+        [replace(measured, attrs={"null": ""})] if apart else [measured, stage(f"{request.name}.null", NULL)]
+    )
 
 
 _OTHERS: Final = {

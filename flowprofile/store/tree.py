@@ -228,7 +228,12 @@ def _is_null(run: RunRecord, stage: StageRecord) -> bool:
 
 
 def _null_of(run: RunRecord, stage: StageRecord) -> str | None:
-    """The stored null of a measure: the one it names, else the one with its parameters, else the latest."""
+    """The stored null of a measure: the one it names, else the one with its parameters, else the latest.
+
+    A measure that names none, "", has none.
+    """
+    if stage.attrs.get("null") == "":
+        return None
     if stage.attrs.get("null") in run.stages:
         return str(stage.attrs["null"])
     nulls = [folder for folder, other in run.stages.items() if other.group == stage.group + NULL]

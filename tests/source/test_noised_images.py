@@ -109,6 +109,18 @@ def test_what_the_network_shows_is_what_it_shows_of_that_very_state(tmp_path):
     assert "null" not in tree["measures/final_ssim"], "a noised image is its own null"
 
 
+def test_the_null_of_another_recipe_is_not_taken_for_its_own(tmp_path):
+    folder = photographs(tmp_path / "p")
+    measured = {"trajectory": {}, "final_ssim": EVERYTHING["final_ssim"]}
+    ran(looking(folder, how="inverted", **measured), tmp_path / "s")
+    assert "null" in fp.open(tmp_path / "s")["measures/final_ssim"]
+    ran(looking(folder, **measured), tmp_path / "s")
+    tree = fp.open(tmp_path / "s")
+    assert "null" not in tree["measures/final_ssim"]
+    nodes = [name for name in tree["measures"].children if name.startswith("final_ssim[")]
+    assert sorted("null" in tree["measures"][name] for name in nodes) == [False, True]
+
+
 def test_only_what_the_network_is_asked_costs_an_evaluation(tmp_path):
     folder = photographs(tmp_path / "p")
     assert ran(looking(folder, steps=1000, trajectory={"keep": [900, 500]}), tmp_path / "s").forwards == 0
