@@ -16,7 +16,8 @@ from flowprofile.cases import CLEAN, Sweep
 from flowprofile.compat import BY_NAME, Compat, noise_of
 from flowprofile.conditioning.interventions import Patch, Switch
 from flowprofile.conditioning.labels import LabelSpace
-from flowprofile.definitions import Pipeline, Sampler, Text
+from flowprofile.datasets.pictures import decoder
+from flowprofile.definitions import Pipeline, Sampler, Text, cases_fit
 from flowprofile.errors import DefinitionError, ModelError
 from flowprofile.flow.fingerprint import key
 from flowprofile.flow.graph import Graph, build, ordered
@@ -27,9 +28,11 @@ from flowprofile.models import zoo
 from flowprofile.models.card import ModelCard
 from flowprofile.models.numerics import Numerics, numerics
 from flowprofile.models.sites import sites
+from flowprofile.sourcing import INVERTED, Real, real
 from flowprofile.stages import KINDS
+from flowprofile.stages.given import inversion
 from flowprofile.stages.masks import given_mask
-from flowprofile.stages.promises import NULL, STATES
+from flowprofile.stages.promises import INVERSION, NULL, STATES
 from flowprofile.stages.references import references
 from flowprofile.stages.sampler import null_states, states
 from flowprofile.stages.splitting import stages_of
@@ -71,7 +74,8 @@ class Assembled:
             self.pipeline.model if isinstance(self.pipeline.model, str) else f"live:{self.card.name}"
         )
         labels = self.card.labels.written(self.sweep.labels)
-        table["cases"] = {"seeds": list(self.sweep.seeds), "labels": labels}
+        own = {} if self.sweep.told is not None else {"labels": labels}
+        table["cases"] = {"seeds": list(self.sweep.seeds), **own}
         table["stages"] = {name: dict(stage) for name, stage in self.tables.items()}
         return table
 
@@ -80,6 +84,7 @@ def assemble(pipeline: Pipeline, text: Text | None = None, *, allow_code: bool =
     """Check a pipeline and wire its stages."""
     text = text or Text("the pipeline", "")
     pipeline = _settled(pipeline, BY_NAME[pipeline.compat])
+    cases_fit(pipeline, text)
     with _placed(text, "model"):
         found = brought(
             pipeline.model,
@@ -97,8 +102,14 @@ def assemble(pipeline: Pipeline, text: Text | None = None, *, allow_code: bool =
         )
         for name, table in pipeline.stages.items()
     }
-    labels = _labels(pipeline.cases.labels, card.labels, text)
-    context = _context(pipeline, found, labels, text)
+    given = real(
+        pipeline, card, text, folder=_folder(text) or Path(), latent=_decoder_of(pipeline) is not None
+    )
+    told = given.labels if given is not None else None
+    labels = told if told is not None else _labels(pipeline.cases.labels, card.labels, text)
+    seeds = given.seeds if given is not None else pipeline.cases.seeds
+    assert seeds is not None
+    context = _context(pipeline, found, labels, text, seeds=seeds, given=given)
     done = _interventions(pipeline, context, text)
     requests = {
         name: _request(name, pipeline.stages[name], kind, context, text) for name, kind in kinds.items()
@@ -106,10 +117,10 @@ def assemble(pipeline: Pipeline, text: Text | None = None, *, allow_code: bool =
     return Assembled(
         pipeline=pipeline,
         graph=build(_stages(requests, kinds, context, text), _base(context, found.identity)),
-        sweep=_sweep(pipeline.cases.seeds, labels, done),
+        sweep=_sweep(seeds, labels, done, told=None if given is None else given.told),
         card=card,
         identity=found.identity,
-        numerics=numerics(pipeline.numerics.batch),
+        numerics=numerics(pipeline.numerics.batch, decoder=decoder() if given is not None else ""),
         context=context,
         tables={name: _table(kinds[name], request) for name, request in requests.items()},
         weight_bytes=found.size,
@@ -136,6 +147,9 @@ def _context(
     found: Brought,
     labels: tuple[int, ...],
     text: Text,
+    *,
+    seeds: tuple[int, ...],
+    given: Real | None,
 ) -> Context:
     sampler, card = pipeline.sampler, found.card
     _guidance_fits(sampler, card, text)
@@ -152,13 +166,20 @@ def _context(
         batch=pipeline.numerics.batch,
         open=_guided(steps.opening(found.open), sampler.guidance_scale),
         identity=found.identity,
-        reference=found.model if isinstance(found.model, str) and zoo.has_decoder(found.model) else None,
+        reference=_decoder_of(pipeline),
         labels=labels,
-        noise=_noise(pipeline, card, steps.grid, text),
+        real=given,
+        noise=_noise(pipeline, card, steps.grid, text, seeds=seeds),
         compat=BY_NAME[pipeline.compat],
         sites=sites(card, found.model),
         folder=_folder(text),
     )
+
+
+def _decoder_of(pipeline: Pipeline) -> str | None:
+    """The folder of a latent model's pipeline; None for a model of images."""
+    model = pipeline.model
+    return model if isinstance(model, str) and zoo.has_decoder(model) else None
 
 
 def _folder(text: Text) -> Path | None:
@@ -179,12 +200,14 @@ def _settled(pipeline: Pipeline, compat: Compat) -> Pipeline:
     return pipeline.model_copy(update={"sampler": sampler, "stages": stages})
 
 
-def _noise(pipeline: Pipeline, card: ModelCard, grid: tuple[int, ...], text: Text) -> Noise:
+def _noise(
+    pipeline: Pipeline, card: ModelCard, grid: tuple[int, ...], text: Text, *, seeds: tuple[int, ...]
+) -> Noise:
     """Where the noise comes from; a file of first states is looked at here, and loaded when it is needed."""
     asked = pipeline.sampler.noise
     source = asked if isinstance(asked, str) else (_folder(text) or Path()) / asked.file
     with _placed(text, "sampler", "noise"):
-        found = noise_of(source, grid=grid, shape=card.shape, seeds=pipeline.cases.seeds)
+        found = noise_of(source, grid=grid, shape=card.shape, seeds=seeds)
     return Noise(found.scheme, Remembered(found.batch))
 
 
@@ -215,9 +238,11 @@ def _sweep(
     seeds: tuple[int, ...],
     labels: tuple[int, ...],
     done: Sequence[Done],
+    *,
+    told: Mapping[int, int] | None,
 ) -> Sweep:
     restricted = tuple((one.name, only) for one, only in done if only is not None and only != labels)
-    return Sweep(seeds, labels, (CLEAN, *(one.name for one, _ in done)), restricted)
+    return Sweep(seeds, labels, (CLEAN, *(one.name for one, _ in done)), restricted, told)
 
 
 def _base(context: Context, identity: str) -> dict[str, Any]:
@@ -333,6 +358,8 @@ def _stages(
     }
     with _placed(text, "stages"):
         order = ordered(needs)
+    if context.real is not None and context.real.how == INVERTED:
+        context.built[INVERSION] = inversion(context)
     context.built[STATES] = states(context)
     # The trajectory goes first: which states it keeps is the default of what others measure.
     for name in sorted(requests, key=lambda name: (name != STATES, order.index(name))):

@@ -5,8 +5,8 @@ cases that agree are the same sample, whatever batch, order, worker or day they 
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 from flowprofile.errors import DefinitionError
@@ -53,6 +53,8 @@ class Sweep:
     interventions: tuple[str, ...] = (CLEAN,)
     restricted: tuple[tuple[str, tuple[int, ...]], ...] = ()
     """Interventions that apply to some labels only, with those labels."""
+    told: Mapping[int, int] | None = field(default=None, hash=False)
+    """Where every seed has one label of its own, which; None where each seed is asked for under every label."""
 
     def __post_init__(self) -> None:
         for axis, values in (
@@ -85,10 +87,21 @@ class Sweep:
         """The labels an intervention is applied to."""
         return dict(self.restricted).get(intervention, self.labels)
 
+    def seeds_of(self, label: int) -> tuple[int, ...]:
+        """The seeds that are asked for under a label."""
+        if self.told is None:
+            return self.seeds
+        return tuple(seed for seed in self.seeds if self.told[seed] == label)
+
     def boxes(self) -> Iterator["Sweep"]:
         """The sweep as full products: neighbouring interventions with the same labels together."""
         for labels, names in groupby(self.interventions, key=self.labels_of):
-            yield Sweep(self.seeds, labels, tuple(names))
+            if self.told is None:
+                yield Sweep(self.seeds, labels, tuple(names))
+                continue
+            whole = tuple(names)
+            parts = ((label, self.seeds_of(label)) for label in labels)
+            yield from (Sweep(seeds, (label,), whole) for label, seeds in parts if seeds)
 
     def only(self, interventions: Iterable[str]) -> "Sweep | None":
         """The part with these interventions; None where there is none."""
@@ -97,12 +110,14 @@ class Sweep:
         return replace(self, interventions=kept) if kept else None
 
     def __len__(self) -> int:
-        return len(self.seeds) * sum(len(self.labels_of(name)) for name in self.interventions)
+        if self.told is None:
+            return len(self.seeds) * sum(len(self.labels_of(name)) for name in self.interventions)
+        return sum(len(box.seeds) * len(box.interventions) for box in self.boxes())
 
     def __iter__(self) -> Iterator[Case]:
         return (
             Case(seed, label, intervention)
             for intervention in self.interventions
             for label in self.labels_of(intervention)
-            for seed in self.seeds
+            for seed in self.seeds_of(label)
         )

@@ -4,6 +4,7 @@ Identity is in the keys, so the answer is exact; the reasons are found by compar
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from flowprofile.assembly import Assembled
@@ -42,7 +43,10 @@ def _reasons(a: Assembled, b: Assembled, name: str) -> list[str]:
     reasons = []
     if a.identity != b.identity:
         reasons.append(f"another model ({a.card.name} -> {b.card.name})")
-    if a.numerics != b.numerics:
+    sources = [one.context.real.how if one.context.real is not None else "sampled" for one in (a, b)]
+    if sources[0] != sources[1]:
+        reasons.append(f"{sources[0]} images -> {sources[1]} images")
+    if a.numerics != replace(b.numerics, decoder=a.numerics.decoder):
         changed = _changes(a.numerics.table(), b.numerics.table())
         reasons.append(f"another numerics class ({changed})")
     bases = _changes({k: v for k, v in a.graph.base.items() if k != "model"}, b.graph.base)

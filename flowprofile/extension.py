@@ -23,6 +23,7 @@ from flowprofile.errors import DefinitionError
 from flowprofile.flow.stage import Need
 from flowprofile.flow.stage import Stage as Node
 from flowprofile.kinds import Context, Kind, NoParams, Request
+from flowprofile.sourcing import needs_chain
 from flowprofile.store.promise import promise as promised
 
 Function = Callable[..., Any]
@@ -88,6 +89,13 @@ def _node(request: Request, function: Function, *, name: str, version: int, halo
     upstream = request.context.built[request.needs[0]]
     params = request.params.model_dump(mode="json")
     grid = request.context.grid
+    if halo:
+        needs_chain(
+            request.context.real,
+            f"{name!r} reads {halo} earlier state{'s' if halo > 1 else ''}",
+            request.place,
+            remedy="use a measure of single states",
+        )
     first = _earliest(upstream, request.context) + halo
 
     def compute(block: xr.Dataset) -> xr.Dataset:

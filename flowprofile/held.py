@@ -252,7 +252,23 @@ def run_declaration(ready: Assembled, store: Store, tile: Tile) -> RunDeclaratio
         }
         | ({PROMPT: {label: space.bits(label) for label in ready.sweep.labels}} if space.prompts else {}),
         intervention_coords=_intervention_coords(ready, held),
+        seed_coords=_seed_coords(ready, held),
     )
+
+
+def _seed_coords(ready: Assembled, held: RunRecord | None) -> dict[str, Mapping[int, Any]]:
+    """Which image a seed stands for; a file's name is the first under which the picture was seen."""
+    real = ready.context.real
+    if real is None:
+        return {}
+    known = held.seed_coords if held is not None else {}
+    first: dict[str, str] = {}
+    for digest, name in zip(known.get("digest", ()), known.get("image", ()), strict=True):
+        first.setdefault(digest, name)
+    names = {
+        seed: first.get(digest, real.coords["image"][seed]) for seed, digest in real.coords["digest"].items()
+    }
+    return {**real.coords, "image": names}
 
 
 def _masks(ready: Assembled, held: RunRecord | None) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from flowprofile.models.card import ModelCard
 from flowprofile.models.sites import Site
 from flowprofile.objects.masks import Mask
 from flowprofile.objects.probes import Probe
+from flowprofile.sourcing import Real
 from flowprofile.time.rules import Rule, coefficients
 from flowprofile.time.schedule import Levels
 from flowprofile.time.sources import PHILOX, Noise
@@ -53,6 +54,8 @@ class Context:
     """Whether the sampler's steps read earlier ones."""
     labels: tuple[int, ...] = ()
     """The labels of the sweep."""
+    real: Real | None = None
+    """The pictures that are given, instead of sampled."""
     noise: Noise = PHILOX
     """Where the noise comes from."""
     compat: Compat = NONE

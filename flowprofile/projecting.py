@@ -136,9 +136,8 @@ def _seconds(name: str, found: Plan, known: rates.Rates) -> float | None:
             units += steps * len(batch.cases) * (stage.asks or 1)
         else:
             replayed = sum(int(one.replay.sum()) for one in walks if one.chain == name)
-            units += (
-                steps * found.batch + replayed * len(batch.cases)
-            ) * stage.chain.forwards_per_step or steps
+            stepped = steps * found.batch * stage.chain.forwards_to_reach
+            units += stepped + replayed * len(batch.cases) * stage.chain.forwards_per_step or steps
     if units == 0:
         return 0.0
     return rates.seconds(stage, units, known)

@@ -23,6 +23,7 @@ from flowprofile.flow.executors.orders import Executor
 from flowprofile.flow.plan import Plan
 from flowprofile.held import holdings
 from flowprofile.projecting import Projection, Source, assembled, part_of, plan, project, rate_key
+from flowprofile.sourcing import NOISED
 from flowprofile.stages import KINDS
 from flowprofile.steering import clean_part, resolve
 from flowprofile.store.layout import StoreLayout
@@ -115,9 +116,11 @@ def calibrate(ready: Assembled) -> None:
     }
     # Two labels where there are several, since what compares them needs a second one.
     labels = ready.card.labels.written(ready.sweep.labels[:2])
+    count = max(1, ready.numerics.batch // len(labels))
+    seeds = ready.sweep.seeds[:count] if ready.context.real is not None else tuple(range(count))
     few = {
         "sampler": ready.pipeline.sampler.model_copy(update={"steps": min(8, ready.card.steps)}),
-        "cases": Cases(seeds=tuple(range(max(1, ready.numerics.batch // len(labels)))), labels=labels),
+        "cases": Cases(seeds=seeds, labels=None if ready.sweep.told is not None else labels),
         "stages": tables,
     }
     small = assemble(ready.pipeline.model_copy(update=few), allow_code=True)
@@ -388,12 +391,13 @@ def _unmixed(found: Plan, changed: Mapping[str, str]) -> None:
 def profile(
     model: Any,
     *,
-    seeds: str | int | Sequence[int],
-    labels: Any,
+    seeds: str | int | Sequence[int] | None = None,
+    labels: Any = None,
     into: Where,
     times: Any = "::1",
     stages: Mapping[str, Mapping[str, Any]] | None = None,
     sampler: Mapping[str, Any] | None = None,
+    source: Mapping[str, Any] | None = None,
     listen: Listen = silence,
     allow_code: bool = False,
 ) -> xr.DataTree:
@@ -410,22 +414,27 @@ def profile(
     times
         States of the trajectory to keep.
     stages
-        Further ``[stages.NAME]`` tables; by default step SSIM with its null.
-    sampler
-        As in a definition.
+        Further ``[stages.NAME]`` tables; by default step SSIM with its null, of noised images the predicted image.
+    sampler, source
+        As in a definition. With a source, pictures are looked at instead of samples: seeds may be left out for all of
+        them, and labels where its table of attributes gives each its own.
 
     >>> tree = profile("gaussian8", seeds="0:2", labels=[0], into="memory://doc", sampler={"steps": 4})
     >>> tree["trajectory"]["x_t"].sizes["time"]
     5
     """
-    tables = (
-        {"step_ssim": {"use": "ssim"}} if stages is None else {name: dict(t) for name, t in stages.items()}
+    noised = source is not None and source.get("how", NOISED) == NOISED
+    usual: dict[str, dict[str, Any]] = (
+        {"predicted_x0": {"keep": times}} if noised else {"step_ssim": {"use": "ssim"}}
     )
+    tables = usual if stages is None else {name: dict(t) for name, t in stages.items()}
+    cases = {"seeds": seeds, "labels": labels}
     wanted = {
         "model": model,
-        "cases": {"seeds": seeds, "labels": labels},
+        "cases": {name: value for name, value in cases.items() if value is not None},
         "sampler": dict(sampler or {}),
         "stages": {"trajectory": {"keep": times}, **tables},
+        **({} if source is None else {"source": dict(source)}),
     }
     run(
         pipeline(wanted, Text("the call of flowprofile.profile", "")),

@@ -10,6 +10,7 @@ from typing import Final, Literal
 
 from flowprofile.flow.graph import Graph
 from flowprofile.flow.plan import Plan
+from flowprofile.flow.stage import ENDS
 
 State = Literal["cached", "partial", "missing", "in flight"]
 
@@ -42,7 +43,7 @@ def text(plan: Plan) -> str:
 
     def draw(name: str, indent: str, last: bool) -> None:
         stage = graph.stages[name]
-        finals = [need.stage for need in stage.needs if need.view == "final"]
+        finals = [need.stage for need in stage.needs if need.view in ENDS]
         waits = f"  (waits for the end of {', '.join(finals)})" if finals else ""
         key = graph.keys[name][:10]
         lines.append(

@@ -36,6 +36,12 @@ def clean_part(ready: Assembled) -> Pipeline | None:
     wanted = directions(ready)
     if not wanted:
         return None
+    if ready.sweep.told is not None:
+        raise DefinitionError(
+            "A direction is the difference of two labels' means, and every image has one label, that of the table.",
+            consequence="The groups would hold other images than those that are steered.",
+            remedy="leave source.attributes out and name the labels in [cases]",
+        )
     seeds = dict.fromkeys((*ready.sweep.seeds, *(seed for _, each in wanted for seed in each.seeds)))
     labels = dict.fromkeys(
         (*ready.sweep.labels, *(label for _, each in wanted for label in (*each.plus, *each.minus)))

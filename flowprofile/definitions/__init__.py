@@ -22,6 +22,8 @@ from flowprofile.definitions.pipeline import NoiseFile as NoiseFile
 from flowprofile.definitions.pipeline import Numerics as Numerics
 from flowprofile.definitions.pipeline import Pipeline as Pipeline
 from flowprofile.definitions.pipeline import Sampler as Sampler
+from flowprofile.definitions.pipeline import cases_fit as cases_fit
 from flowprofile.definitions.pipeline import pipeline as pipeline
+from flowprofile.definitions.source import SourceTable as SourceTable
 from flowprofile.definitions.text import Text as Text
 from flowprofile.definitions.text import refusal as refusal

@@ -9,8 +9,9 @@ from pydantic_core import CoreSchema, core_schema
 from flowprofile.definitions.base import Labels, Seeds, Table, one_of
 from flowprofile.definitions.interventions import InterventionTable, shaped
 from flowprofile.definitions.report import Report
-from flowprofile.definitions.text import Text, refusal
-from flowprofile.errors import nearest
+from flowprofile.definitions.source import SourceTable
+from flowprofile.definitions.text import Text, missing, refusal
+from flowprofile.errors import DefinitionError, nearest
 
 
 class NoiseFile(Table):
@@ -85,8 +86,15 @@ class Sampler(Table):
 class Cases(Table):
     """Which samples."""
 
-    seeds: Seeds = Field(description='half-open range "0:4", or a list')
-    labels: Labels = Field(description='numbers, quoted bit strings "0110", attribute names, or "all"')
+    seeds: Seeds | None = Field(
+        None,
+        description='half-open range "0:4", or a list; with a [source] it may be left out for all images',
+    )
+    labels: Labels | None = Field(
+        None,
+        description='numbers, quoted bit strings "0110", attribute names, or "all"; left out where a table of'
+        " attributes gives each image its own",
+    )
 
 
 class Numerics(Table):
@@ -112,6 +120,7 @@ class Pipeline(Table):
     model: Any = Field(description="a shipped model, the path of a safetensors checkpoint")
     sampler: Sampler = Sampler()
     cases: Cases
+    source: SourceTable | None = Field(None, description="pictures that are given, instead of sampled")
     numerics: Numerics = Numerics()
     compat: Literal["thesis-2023"] | None = Field(
         None, description="reproduce published code, defect for defect; see docs/compat.md"
@@ -135,6 +144,38 @@ def pipeline(table: Mapping[str, Any], text: Text) -> Pipeline:
         found = Pipeline.model_validate(dict(table))
     except ValidationError as error:
         raise refusal(error, text, Pipeline) from None
+    cases_fit(found, text)
     for title, written in found.interventions.items():
         shaped(title, written, text)
     return found
+
+
+def cases_fit(found: Pipeline, text: Text) -> None:
+    """Refuse cases that a definition leaves open, or says twice."""
+    source, cases = found.source, found.cases
+    if cases.seeds is None and source is None:
+        raise missing("seeds", text.place(["cases", "seeds"]))
+    if cases.labels is None and source is None:
+        raise missing("labels", text.place(["cases", "labels"]))
+    if source is None:
+        return
+    if cases.labels is None and source.attributes is None:
+        raise DefinitionError(
+            f"What the network is told with each image is missing ({text.place(['cases', 'labels'])}).",
+            consequence="A picture does not say its label, and every call of the network needs one.",
+            remedy='name it, labels = ["0110"], or give a table with a row for each picture:'
+            ' attributes = "list_attr_celeba.txt" in [source]',
+        )
+    if cases.labels is not None and source.attributes is not None:
+        raise DefinitionError(
+            "Labels are given twice: in [cases], and by the attributes of [source]"
+            f" ({text.place(['source', 'attributes'])}).",
+            consequence="It is not known which of the two is meant.",
+            remedy="leave one of them out",
+        )
+    if found.report is not None:
+        raise DefinitionError(
+            f"A report draws seeds of its own, and a source gives images ({text.place(['source'])}).",
+            consequence="There would be no sample to judge.",
+            remedy="leave [report] or [source] out",
+        )

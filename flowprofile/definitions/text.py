@@ -92,9 +92,9 @@ def refusal(error: ValidationError, text: Text, model: Any, *, under: Sequence[s
             remedy=nearest(found[-1], _keys(at)),
         )
     if problem["type"] == "missing":
-        return _missing(found[-1], place)
+        return missing(found[-1], place)
     if problem["type"] == "union_tag_not_found":
-        return _missing(context["discriminator"].strip("'"), place)
+        return missing(context["discriminator"].strip("'"), place)
     if problem["type"] == "union_tag_invalid":
         name = context["discriminator"].strip("'")
         return DefinitionError(
@@ -110,7 +110,8 @@ def refusal(error: ValidationError, text: Text, model: Any, *, under: Sequence[s
     )
 
 
-def _missing(key: str, place: str) -> DefinitionError:
+def missing(key: str, place: str) -> DefinitionError:
+    """The refusal of a table without a key that it must have."""
     return DefinitionError(
         f"The key {key!r} is missing ({place}).",
         remedy="add it; `flowprofile pipelines show first-profile` prints a complete definition",

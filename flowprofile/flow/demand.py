@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from flowprofile.flow.graph import Graph
 from flowprofile.flow.kin import Kin
-from flowprofile.flow.stage import Need
+from flowprofile.flow.stage import ENDS, Need
 
 Mask = NDArray[np.bool_]
 """One flag per state of a chain's grid, in order of generation."""
@@ -119,13 +119,19 @@ def reach(need: Need, todo: Mask, kept: Mask) -> Mask:
     return wider
 
 
-def steps(states: Mask, outputs: Mask, have: Mask, *, whole: bool = False) -> tuple[Mask, Mask, Mask]:
+def steps(
+    states: Mask, outputs: Mask, have: Mask, *, whole: bool = False, apart: bool = False
+) -> tuple[Mask, Mask, Mask]:
     """Which states of a chain are reached by a step, which are read, and which steps are replayed.
 
     A demanded state needs a step only if it is not at hand; a demanded output needs its step to be taken or, where
     the state before is at hand and its own end is not needed, replayed. Every step needs the state before it; of a
-    `whole` chain it needs all of them.
+    `whole` chain it needs all of them, and of one whose states are `apart` none.
     """
+    if apart:
+        needed = states.copy()
+        needed[:-1] |= outputs[1:]
+        return needed & ~have, needed & have, outputs.copy()
     run, replay, needed = np.zeros_like(states), np.zeros_like(states), states.copy()
     for position in range(len(states) - 1, 0, -1):
         run[position] = needed[position] and not have[position]
@@ -187,7 +193,7 @@ class _Backwards:
         apart = 0
         for one in passes:
             chain = self.graph.chain(one.chain)
-            stepped = int(one.compute[one.chain][1:].sum()) * chain.forwards_per_step
+            stepped = int(one.compute[one.chain][1:].sum()) * chain.forwards_to_reach
             replayed = int(one.replay.sum()) * chain.forwards_per_step
             asked = {
                 name: int(mask.sum()) * self.graph.stages[name].asks for name, mask in one.compute.items()
@@ -212,7 +218,8 @@ class _Backwards:
         have = self._stored(name) if level > own else self._present(name) | borrowed
         cell = name, level
         if stage.chain is not None:
-            found = steps(asked, self.outputs[name], have, whole=stage.chain.whole)
+            chain = stage.chain
+            found = steps(asked, self.outputs[name], have, whole=chain.whole, apart=chain.apart)
             self.compute[cell], self.read[cell], self.replay[cell] = found
         else:
             self.compute[cell], self.read[cell] = asked & ~have, asked & have
@@ -236,8 +243,8 @@ class _Backwards:
                 lasting = reach(need, both, kept) & ~self._stored(need.stage)
                 self.lasting[need.stage] |= lasting
                 self.wanted[need.stage, self.graph.levels[need.stage]] |= lasting
-            elif need.view == "final":
-                if todo.any():
+            elif need.view in ENDS:
+                if todo.any() if need.view == "final" else todo[0]:
                     self.finals.add(need.stage)
                     self.wanted[need.stage, self.graph.levels[need.stage]][-1] = True
             elif not (stage.outputs and need.stage == self.graph.root(name)):

@@ -11,7 +11,7 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from flowprofile.errors import DefinitionError, nearest
-from flowprofile.flow.stage import Chain, Stage, recipe
+from flowprofile.flow.stage import ENDS, Chain, Stage, recipe
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,8 @@ class Graph:
         """Whether equal states make its results equal: nothing it reads comes from the end or from other cases."""
         stage = self.stages[name]
         return stage.scope == "all" and all(
-            need.view == "block" and self.inheritable(need.stage) for need in stage.needs
+            need.view == "start" or (need.view == "block" and self.inheritable(need.stage))
+            for need in stage.needs
         )
 
     @property
@@ -74,7 +75,7 @@ def build(stages: Iterable[Stage], base: Mapping[str, Any]) -> Graph:
     for name in order:
         stage = named[name]
         keys[name] = recipe(stage, keys, base)
-        waits = [levels[need.stage] + (need.view in ("final", "labels")) for need in stage.needs]
+        waits = [levels[need.stage] + (need.view in (*ENDS, "labels")) for need in stage.needs]
         levels[name] = max(waits, default=0)
     graph = Graph({name: named[name] for name in order}, keys, levels, dict(base))
     for name in order:
@@ -115,4 +116,4 @@ def _one_chain(graph: Graph, name: str) -> None:
 
 def _walked(stage: Stage) -> list[str]:
     """The stages whose results it reads step by step."""
-    return [need.stage for need in stage.needs if need.view != "final"]
+    return [need.stage for need in stage.needs if need.view not in ENDS]

@@ -161,6 +161,8 @@ def plan(
         if only is not None and not only(number):
             continue
         atoms = household.atoms()
+        if not atoms:
+            continue
         needs = survey.demands([case for atom in atoms for case in atom])
         found = _batches(atoms, needs, batch)
         if found:

@@ -25,7 +25,9 @@ from flowprofile.flow.kin import Kin
 
 _PROMISES: Final = 64
 """Promises a stage remembers: one for each block of states of a batch."""
-View = Literal["block", "final", "labels", "twin"]
+View = Literal["block", "final", "start", "labels", "twin"]
+ENDS: Final = ("final", "start")
+"""Views of the last state of a chain alone."""
 Scope = Literal["all", "clean", "changed"]
 Outputs = Mapping[str, xr.DataArray]
 """Outputs by name, dims (case, time, ...); each at the states it was asked for."""
@@ -38,8 +40,9 @@ class Need:
     stage: str
     """Name of the stage that produces it."""
     view: View = "block"
-    """Its results at the same steps; its last state only (then the stage waits until that is known); those of every
-    label of the same seed (then it waits for all of them); or those of the same sample with nothing done to it."""
+    """Its results at the same steps; its last state only (then the stage waits until that is known), or that state as
+    the one a chain begins with; those of every label of the same seed (then it waits for all of them); or those of the
+    same sample with nothing done to it."""
     halo: int = 0
     """How many earlier states, in the order of generation, a result needs beside its own."""
     kept: bool = False
@@ -51,7 +54,7 @@ class Given:
     """What a batch's steps may read besides its own states."""
 
     final: xr.Dataset | None = None
-    """The last state of the chain named by a need with that view, dims (case, ...)."""
+    """The last state of the chain named by a need with the view "final" or "start", dims (case, ...)."""
     sources: Mapping[tuple[Case, int], xr.Dataset] = field(default_factory=dict)
     """Results of other cases: by the case that reads and the number of the source, dims (time, ...)."""
     times: tuple[int, ...] = ()
@@ -104,6 +107,14 @@ class Chain:
     """Whether some case reads one of another seed, so that all seeds must be computed side by side."""
     whole: bool = False
     """Whether a step reads earlier ones: its states are stepped through from the first, in one go."""
+    apart: bool = False
+    """Whether each state is given by itself, so that none needs the one before and none costs an evaluation; what the
+    network shows is replayed from the state before."""
+
+    @property
+    def forwards_to_reach(self) -> int:
+        """Network evaluations of one case to come to a further state."""
+        return 0 if self.apart else self.forwards_per_step
 
 
 @dataclass(frozen=True)

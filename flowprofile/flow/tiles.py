@@ -4,7 +4,7 @@ Positions, not coordinates, are cut: an axis only ever grows at its end, so the 
 changes, however the sweep grows later.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -46,11 +46,15 @@ def _appended(have: tuple[T, ...], new: tuple[T, ...]) -> tuple[T, ...]:
 def fitting(sweep: Sweep, batch: int) -> Tile:
     """The tile that computes this sweep in the fewest batches; among equals, the one with most seeds.
 
+    Where every seed has a label of its own it is one label by as many seeds as fit.
+
     >>> fitting(Sweep((0, 1, 2, 3), (6, 7)), 8)
     Tile(labels=2, seeds=4)
     >>> fitting(Sweep((5,), (0,)), 8)
     Tile(labels=1, seeds=8)
     """
+    if sweep.told is not None:
+        return Tile(1, batch)
     shapes = [Tile(batch // seeds, seeds) for seeds in range(1, batch + 1) if batch % seeds == 0]
 
     def batches(tile: Tile) -> int:
@@ -67,14 +71,17 @@ class Household:
     """Intervention and label of each atom."""
     blocks: tuple[tuple[int, ...], ...]
     """Seeds, tile by tile."""
+    told: Mapping[int, int] | None = None
+    """The label of each seed, where it has one of its own."""
 
     def atoms(self) -> list[tuple[Case, ...]]:
         """The cases as *atoms* that share their files: one label of one intervention, the seeds of one tile."""
-        return [
-            tuple(Case(seed, label, name) for seed in seeds)
+        atoms = [
+            tuple(Case(seed, label, name) for seed in seeds if self.told is None or self.told[seed] == label)
             for seeds in self.blocks
             for name, label in self.atoms_of
         ]
+        return [atom for atom in atoms if atom]
 
 
 def households(sweep: Sweep, order: Order, tile: Tile, *, linked: bool, crossed: bool) -> list[Household]:
@@ -87,7 +94,7 @@ def households(sweep: Sweep, order: Order, tile: Tile, *, linked: bool, crossed:
     if not (crossed or linked or len(sweep.interventions) > 1):
         name = sweep.interventions[0]
         return [
-            Household(tuple((name, label) for label in labels), (seeds,))
+            Household(tuple((name, label) for label in labels), (seeds,), sweep.told)
             for labels in _blocks(sweep.labels, order.labels, tile.labels)
             for seeds in blocks
         ]
@@ -97,8 +104,8 @@ def households(sweep: Sweep, order: Order, tile: Tile, *, linked: bool, crossed:
         for label in sorted(sweep.labels_of(name), key=order.labels.index)
     )
     if crossed:
-        return [Household(everything, tuple(blocks))]
-    return [Household(everything, (seeds,)) for seeds in blocks]
+        return [Household(everything, tuple(blocks), sweep.told)]
+    return [Household(everything, (seeds,), sweep.told) for seeds in blocks]
 
 
 def _blocks(wanted: Iterable[int], axis: Sequence[int], size: int) -> list[tuple[int, ...]]:

@@ -21,7 +21,7 @@ from flowprofile.flow.demand import Mask, Pass, positions, reach
 from flowprofile.flow.events import Advanced, Asked, Committed, Computed, Listen, Noticed
 from flowprofile.flow.plan import Batch
 from flowprofile.flow.shelf import Cut, Shelf
-from flowprofile.flow.stage import Given, Need, Outputs, Stage, Walker
+from flowprofile.flow.stage import ENDS, Given, Need, Outputs, Stage, Walker
 from flowprofile.flow.tiles import runs
 from flowprofile.store.phases import Phase
 
@@ -99,8 +99,9 @@ class Walk:
 
     def _advance(self, first: int, stop: int) -> tuple[xr.Dataset, Outputs]:
         times = self.grid[first:stop]
-        start = self.last if first else None
-        assert first == 0 or (start is not None and int(start[TIME][0]) == self.grid[first - 1])
+        start = self.last if first and not self.chain.apart else None
+        known = self.chain.apart or (start is not None and int(start[TIME][0]) == self.grid[first - 1])
+        assert first == 0 or known
         self.listen(Phase("sampling", f"t = {times[0]} .. {times[-1]}"))
         given = self._given(self.graph.stages[self.one.chain], times)
         walker, asked = self.walker(self.one.chain), self._asked(times)
@@ -108,7 +109,7 @@ class Walk:
         block, outputs = walker.advance(self.batch.cases, start, times, given, asked)
         seconds = perf_counter() - began
         steps = len(times) - (first == 0)
-        each = steps * self.chain.forwards_per_step
+        each = steps * self.chain.forwards_to_reach
         lanes, padding = len(self.batch.cases), self.batch.padding
         self.listen(Advanced(self.one.chain, steps, seconds, each * lanes, each * padding, times[-1]))
         return self._as_promised(self.graph.stages[self.one.chain], block, times), outputs
@@ -141,7 +142,7 @@ class Walk:
 
     def _given(self, stage: Stage, times: Sequence[int]) -> Given:
         """What steps into `times` read besides the batch's own states."""
-        names = [need.stage for need in stage.needs if need.view == "final"]
+        names = [need.stage for need in stage.needs if need.view in ENDS]
         sources = {}
         for case, kin in self.kin.items():
             for number, source in enumerate(kin.sources if kin is not None else ()):
@@ -149,7 +150,7 @@ class Walk:
                 if wanted:
                     found = self.shelf.read(source.stage, (source.case,), wanted)
                     sources[case, number] = found.isel({CASE: 0}, drop=True)
-        return Given(self.shelf.finals[names[0]] if names else None, sources, tuple(times))
+        return Given(self.shelf.finals.get(names[0]) if names else None, sources, tuple(times))
 
     def _results(self, name: str, span: Mask) -> xr.Dataset | None:
         """A pointwise stage's block."""

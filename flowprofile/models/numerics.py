@@ -35,13 +35,15 @@ class Numerics:
     flush_denormal: bool
     """Denormal numbers are treated as zero: gradients of trained networks cost a third."""
     memory_format: str
+    decoder: str = ""
+    """What decodes given pictures; empty where there are none."""
 
     def table(self) -> dict[str, object]:
         """The class as plain values, for provenance and for the run's name."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name != "decoder" or value}
 
 
-def numerics(batch: int) -> Numerics:
+def numerics(batch: int, *, decoder: str = "") -> Numerics:
     """The class of this process's results on the CPU."""
     return Numerics(
         batch=batch,
@@ -53,6 +55,7 @@ def numerics(batch: int) -> Numerics:
         threads=THREADS,
         flush_denormal=True,
         memory_format="contiguous",
+        decoder=decoder,
     )
 
 

@@ -129,9 +129,15 @@ def _section(
 
 def of_seeds(item: Item, n: int, *, allow_code: bool = False) -> Assembled:
     """The item's pipeline for its first n seeds."""
-    first = item.pipeline.cases.seeds[0]
+    first = _first(item)
     cases = item.pipeline.cases.model_copy(update={"seeds": tuple(range(first, first + n))})
     return assemble(item.pipeline.model_copy(update={"cases": cases}), item.text, allow_code=allow_code)
+
+
+def _first(item: Item) -> int:
+    """The first seed of an item's pipeline; a report's has no source of images, and so names its seeds."""
+    assert item.pipeline.cases.seeds is not None
+    return item.pipeline.cases.seeds[0]
 
 
 def _said(card: ModelCard, label: int) -> str:
@@ -263,7 +269,7 @@ def _command(item: Item, orders: Orders, n: int | None = None) -> str:
     words = ["flowprofile", "run", str(item.path), "--into", str(orders.into / item.name)]
     sets = [one for one in orders.overrides if not one.startswith("report.")]
     if n is not None:
-        first = item.pipeline.cases.seeds[0]
+        first = _first(item)
         sets.append(f"cases.seeds={first}:{first + n}")
     for one in sets:
         words += ["--set", one]

@@ -10,6 +10,7 @@ from flowprofile.errors import DefinitionError
 from flowprofile.flow.stage import Need, Stage
 from flowprofile.kinds import Kind, Request
 from flowprofile.measures.masked import change
+from flowprofile.sourcing import needs_chain
 from flowprofile.stages.kinship import interventions_to_compare
 from flowprofile.stages.masks import MaskValue, fixed_mask
 from flowprofile.stages.promises import NULL, STATES, Keep, coords
@@ -27,6 +28,12 @@ class ChangeParams(Table):
 def _change(request: Request) -> list[Stage]:
     params, context = request.params, request.context
     assert isinstance(params, ChangeParams)
+    needs_chain(
+        context.real,
+        "The change of states by an intervention is asked for",
+        request.place,
+        remedy="compare what the network shows with and without it: predicted_x0, activations",
+    )
     interventions_to_compare(context, place=request.place)
     why = "Inside and outside are the same two sets of pixels for every sample."
     mask = fixed_mask(params.mask, context, place=request.place, why=why)

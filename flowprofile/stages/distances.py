@@ -21,6 +21,7 @@ from flowprofile.flow.stage import Need, Stage
 from flowprofile.kinds import Context, Kind, Request
 from flowprofile.measures import between
 from flowprofile.measures.layers import consecutive
+from flowprofile.sourcing import needs_chain
 from flowprofile.stages.gradients import LayerGradientParams, all_gradients
 from flowprofile.stages.halves import axis, halves
 from flowprofile.stages.halves import settings as halved
@@ -113,6 +114,13 @@ def _compared(
     request: Request, params: Compared, shown: Sequence[Shown], times: tuple[int, ...]
 ) -> list[Stage]:
     context, guidance = request.context, halves(request)
+    if params.between == "steps":
+        needs_chain(
+            context.real,
+            "A distance between steps is asked for",
+            request.place,
+            remedy='use between = "labels"',
+        )
     names = [one.name for one in shown]
     attrs: dict[str, Any] = {
         "long_name": f"Frobenius distance between {params.between}",

@@ -1,6 +1,7 @@
 """Measures of the states themselves: one curve per case, and the same curve of its null beside it."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final, Literal
 
@@ -16,6 +17,7 @@ from flowprofile.flow.stage import Need, Scope, Stage
 from flowprofile.kernels import fused
 from flowprofile.kinds import Kind, Request
 from flowprofile.measures import between, images
+from flowprofile.sourcing import NOISED, needs_chain
 from flowprofile.stages.kinship import interventions_to_compare
 from flowprofile.stages.labels import Paired, several_labels, squares
 from flowprofile.stages.promises import NULL, STATES, Keep, array_promise, curve_promise
@@ -67,6 +69,14 @@ def _image_measure(request: Request, *, kind: str, values: Values, paired: Paire
             consequence="Where two runs are one computation it is infinite.",
             remedy='use "mse" there',
         )
+    if compared != "final":
+        needs_chain(
+            context.real,
+            f"{kind.upper()} between {compared} is asked for",
+            request.place,
+            remedy='use between = "final" (the state and its image), or ask what the network shows: predicted_x0,'
+            " activations, max_channel, attention, gradients",
+        )
     if compared == "clean":
         interventions_to_compare(context, place=request.place)
     times = _measured(request, params, kind)
@@ -105,7 +115,12 @@ def _image_measure(request: Request, *, kind: str, values: Values, paired: Paire
             scope=_SCOPES.get(compared, "all"),
         )
 
-    return [stage(request.name, STATES), stage(f"{request.name}.null", NULL)]
+    measured = stage(request.name, STATES)
+    # A noised image is its own null: the exact forward process of its x_0.
+    apart = context.real is not None and context.real.how == NOISED
+    return (
+        [replace(measured, attrs={"null": ""})] if apart else [measured, stage(f"{request.name}.null", NULL)]
+    )
 
 
 _OTHERS: Final = {

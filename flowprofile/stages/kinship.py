@@ -13,6 +13,7 @@ from flowprofile.conditioning.interventions import Ablation, OwnChannel, Part, P
 from flowprofile.errors import DefinitionError
 from flowprofile.flow.kin import Kin, Source
 from flowprofile.kinds import Context
+from flowprofile.sourcing import INVERTED
 from flowprofile.stages.promises import STATES
 
 _FOLDER: Final = re.compile(r"[A-Za-z0-9_.+-]+")
@@ -24,7 +25,9 @@ def kinship(context: Context) -> Callable[[Case], Kin | None]:
     @cache
     def shared(name: str) -> int:
         first = context.interventions[name].first
-        return sum(t > first for t in context.grid)
+        above = sum(t > first for t in context.grid)
+        # No step leads into the first state; where an inversion does, nothing is done to the network on the way.
+        return max(above, 1) if context.real is not None and context.real.how == INVERTED else above
 
     @cache
     def pairs(name: str, number: int) -> tuple[tuple[int, int], ...]:

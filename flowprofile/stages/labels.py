@@ -14,13 +14,15 @@ from flowprofile.cases import Case
 from flowprofile.errors import DefinitionError
 from flowprofile.flow.blocks import cases_of
 from flowprofile.kinds import Context
+from flowprofile.sourcing import needs_labels
 
 Paired = Callable[..., np.ndarray]
 """From frames [label time ...] of one seed to values [label other time]; see `measures.between`."""
 
 
 def several_labels(context: Context, *, place: str) -> list[int]:
-    """The labels that are compared; one alone is refused."""
+    """The labels that are compared; one alone is refused, and images with one label each."""
+    needs_labels(context.real, place)
     if len(context.labels) < 2:
         raise DefinitionError(
             f"Labels are compared, and the sweep has one ({place}).",

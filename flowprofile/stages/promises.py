@@ -7,7 +7,9 @@ from typing import Any, Final
 import numpy as np
 import xarray as xr
 
-from flowprofile.axes import CHANNEL, TIME, X, Y
+from flowprofile.axes import CASE, CHANNEL, TIME, X, Y
+from flowprofile.cases import Case
+from flowprofile.flow.blocks import labelled
 from flowprofile.kinds import Context
 from flowprofile.store.promise import promise as promised
 
@@ -19,6 +21,8 @@ STATES: Final = "trajectory"
 """The stage every pipeline has: the sampler's states, whether or not they are stored."""
 NULL: Final = "trajectory.null"
 """The chain of the same noise, driven by the finished image: it exists in flight only."""
+INVERSION: Final = "trajectory.inversion"
+"""The chain from a given image up to its noise: it exists in flight only."""
 
 
 def coords(times: tuple[int, ...], context: Context) -> dict[str, Any]:
@@ -60,6 +64,12 @@ def image_promise(
     attrs = {"long_name": long_name, "units": "pixel value", "pixel_range": list(context.card.pixel_range)}
     axes = {**lead, CHANNEL: np.arange(channel), Y: np.arange(y), X: np.arange(x)}
     return array_promise(name, tuple(axes), axes, context, attrs=attrs)
+
+
+def in_flight(arrays: Mapping[str, np.ndarray], cases: Sequence[Case], times: Sequence[int]) -> xr.Dataset:
+    """Images of a batch, labelled: dims (case, time, channel, y, x)."""
+    variables = {name: ((CASE, TIME, CHANNEL, Y, X), values) for name, values in arrays.items()}
+    return xr.Dataset(variables, coords={**labelled(cases), TIME: list(times)})
 
 
 def curve_promise(context: Context, attrs: Mapping[str, Any]) -> Promise:

@@ -16,14 +16,15 @@ from pydantic import Field
 from flowprofile.axes import CASE, CHANNEL, SEED, TIME, X, Y
 from flowprofile.cases import Case
 from flowprofile.definitions import Table
-from flowprofile.flow.blocks import labelled
 from flowprofile.flow.stage import Chain, Given, Need, Outputs, Stage, Walker
 from flowprofile.kinds import Context, Kind, Request
 from flowprofile.measures.nulls import posterior_chain
 from flowprofile.objects.probes import PredictedImage
+from flowprofile.sourcing import INVERTED, NOISED
+from flowprofile.stages.given import Noising
 from flowprofile.stages.halves import Halved, axis, halves, probed, settings
 from flowprofile.stages.kinship import crosses, kinship
-from flowprofile.stages.promises import NULL, STATES, Keep, image_promise
+from flowprofile.stages.promises import INVERSION, NULL, STATES, Keep, image_promise, in_flight
 from flowprofile.time.steps import generated, stepped
 
 
@@ -50,24 +51,35 @@ class PredictedParams(Halved):
 
 
 def states(context: Context) -> Stage:
-    """The sampler's states x_t, as a chain that is not stored unless a trajectory stage says so."""
-    sampler = context.sampler
+    """The states x_t, as a chain that is not stored unless a trajectory stage says so.
+
+    They are the sampler's, from noise or from where an inversion ended; or those of noised images.
+    """
+    sampler, real = context.sampler, context.real
+    apart = real is not None and real.how == NOISED
     return Stage(
         name=STATES,
         kind="trajectory",
         group="trajectory",
         version=1,
-        params={"steps": len(context.grid) - 1, "guidance_scale": sampler.guidance_scale},
-        needs=(),
+        params={
+            "steps": len(context.grid) - 1,
+            "guidance_scale": sampler.guidance_scale,
+            **(real.params if real is not None else {}),
+        },
+        needs=(Need(INVERSION, "start"),) if real is not None and real.how == INVERTED else (),
         times=context.grid,
-        promise=image_promise("x_t", context, long_name="state x_t of the reverse process"),
+        promise=image_promise(
+            "x_t", context, long_name="noised image x_t" if apart else "state x_t of the reverse process"
+        ),
         chain=Chain(
             context.grid,
             partial(_sampling, context),
             1 if sampler.guidance_scale == 1 else 2,
             kinship(context),
             crosses(context),
-            whole=context.whole,
+            whole=context.whole and not apart,
+            apart=apart,
         ),
         stored=False,
         attrs={"noise": context.noise.scheme},
@@ -75,7 +87,8 @@ def states(context: Context) -> Stage:
 
 
 def _sampling(context: Context) -> Walker:
-    return _Sampling(context, context.watched())
+    sampling, real = _Sampling(context, context.watched()), context.real
+    return Noising(context, real.images, sampling) if real is not None and real.how == NOISED else sampling
 
 
 @dataclass(frozen=True)
@@ -100,11 +113,14 @@ class _Sampling:
         from flowprofile.kernels.probing import Gathered
         from flowprofile.time.sample import sample
 
-        before, grid = None, times
+        before, grid, begun = None, times, []
         if start is not None:
             t = int(start[TIME].values[0])
             first = np.array(start["x_t"].transpose(CASE, TIME, ...).values[:, 0], dtype=np.float32)
             before, grid = (t, torch.from_numpy(first)), (t, *times)
+        elif given.final is not None:
+            first = np.array(given.final["x_t"].transpose(CASE, ...).values, dtype=np.float32)
+            before, begun = (times[0], torch.from_numpy(first)), [first]
         gathered = Gathered(cases, _wanted(times, asked))
         into = iter(grid[1:])
 
@@ -129,7 +145,7 @@ class _Sampling:
             batch=self.context.batch,
             start=before,
         )
-        states = np.stack([step.x.numpy() for step in walk], axis=1)
+        states = np.stack([*begun, *(step.x.numpy() for step in walk)], axis=1)
         return in_flight({"x_t": states}, cases, times), _labelled(gathered, cases)
 
     def replay(
@@ -187,12 +203,6 @@ def _labelled(gathered: Any, cases: Sequence[Case]) -> dict[str, xr.DataArray]:
         )
         for name, values in gathered.settled().items()
     }
-
-
-def in_flight(arrays: Mapping[str, np.ndarray], cases: Sequence[Case], times: Sequence[int]) -> xr.Dataset:
-    """Images of a batch, labelled: dims (case, time, channel, y, x)."""
-    variables = {name: ((CASE, TIME, CHANNEL, Y, X), values) for name, values in arrays.items()}
-    return xr.Dataset(variables, coords={**labelled(cases), TIME: list(times)})
 
 
 def null_states(context: Context) -> Stage:

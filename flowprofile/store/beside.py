@@ -1,4 +1,4 @@
-"""Coordinates beside the intervention axis: what was done, in words and numbers one can select by.
+"""Coordinates beside an axis: what was done, and which image a seed stands for, to be selected by.
 
 A value, once recorded, never changes, and a coordinate keeps the kind of its first values: the chunk that holds them
 only grows, and a reader of an older root document still reads its own part.
@@ -39,6 +39,39 @@ def beside_interventions(
         values = _merged(name, before, asked, interventions, known)
         kind = _kind(name, before.values() or (v for each, v in values.items() if each != CLEAN))
         result[name] = tuple(_as(name, kind, values.get(each, BLANK[kind])) for each in interventions)
+    return result
+
+
+def beside_seeds(
+    old: RunRecord | None, run: RunDeclaration, seeds: tuple[int, ...]
+) -> dict[str, tuple[Any, ...]]:
+    """Every coordinate's values along a grown axis of seeds.
+
+    Raises
+    ------
+    StoreError
+        If a seed has no value, or another one than is stored.
+    """
+    result: dict[str, tuple[Any, ...]] = {}
+    known = old.seeds if old else ()
+    for name in dict.fromkeys((*(old.seed_coords if old else ()), *run.seed_coords)):
+        before = dict(zip(known, old.seed_coords.get(name, ()), strict=False)) if old else {}
+        asked = plain({str(seed): value for seed, value in run.seed_coords.get(name, {}).items()})
+        values = {**{int(seed): value for seed, value in asked.items()}, **before}
+        other = next((s for s in before if str(s) in asked and asked[str(s)] != before[s]), None)
+        absent = next((seed for seed in seeds if seed not in values), None)
+        if other is not None or absent is not None:
+            said = (
+                "no value"
+                if other is None
+                else f"{before[other]!r} in the store and {asked[str(other)]!r} here"
+            )
+            raise StoreError(
+                f"The coordinate {name!r} of seed {absent if other is None else other} has {said}.",
+                consequence="One seed would stand for two different images.",
+                remedy="use another store for these images",
+            )
+        result[name] = tuple(values[seed] for seed in seeds)
     return result
 
 

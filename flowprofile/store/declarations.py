@@ -39,6 +39,8 @@ class RunDeclaration:
     intervention_coords: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Coordinate name to its value (str, int or float) for every intervention of the sweep; the clean run may be
     left out, it has ``""`` or -1."""
+    seed_coords: Mapping[str, Mapping[int, Any]] = field(default_factory=dict)
+    """Coordinate name to its value for every seed of the sweep, where seeds stand for given images."""
 
     def __post_init__(self) -> None:
         _named(self.name, "run")
@@ -48,9 +50,9 @@ class RunDeclaration:
                 f"The run's tile is {self.tile!r}.", remedy="give at least one label and one seed"
             )
         for name in self.intervention_coords:
-            if name in AXES or name in self.label_coords:
+            if name in AXES or name in self.label_coords or name in self.seed_coords:
                 raise StoreError(
-                    f"The intervention coordinate {name!r} has the name of an axis or of a label coordinate.",
+                    f"The intervention coordinate {name!r} has the name of an axis or of another coordinate.",
                     consequence="A node of the profile could hold only one of them.",
                     remedy=f"call it {'intervention_' + name!r}",
                 )

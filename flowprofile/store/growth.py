@@ -14,7 +14,7 @@ import xarray as xr
 from flowprofile.axes import CASE_AXES, TIME
 from flowprofile.cases import Sweep
 from flowprofile.errors import StoreError
-from flowprofile.store.beside import beside_interventions
+from flowprofile.store.beside import beside_interventions, beside_seeds
 from flowprofile.store.declarations import RunDeclaration, StageDeclaration
 from flowprofile.store.layout import StoreLayout, form
 from flowprofile.store.record import (
@@ -50,7 +50,7 @@ def grown(
     new = RunRecord(
         run.name, run.key, old.tile if old else run.tile, plain(dict(run.attrs)), interventions, labels, seeds,
         _label_coords(old, run, labels), tuple(run.label_coords), dict(old.stages) if old else {},
-        beside_interventions(old, run, interventions),
+        beside_interventions(old, run, interventions), beside_seeds(old, run, seeds),
     )  # fmt: skip
     for stage in stages:
         new = replace(new, stages={**new.stages, stage.folder: _stage(new, stage, sweep, layout=layout)})

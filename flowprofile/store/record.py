@@ -111,6 +111,8 @@ class RunRecord:
     """Names of the label coordinates, most significant bit first."""
     stages: Mapping[str, StageRecord]
     intervention_coords: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    seed_coords: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    """What stands beside the seeds of given images."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -133,15 +135,16 @@ class Record:
     runs: Mapping[str, RunRecord] = field(default_factory=dict)
 
     def value(self) -> dict[str, Any]:
-        """The record as a JSON value; what a run without interventions does not have is left out.
+        """The record as a JSON value; what a run without interventions or images does not have is left out.
 
         Seeds are written as half-open stretches, so that a sweep of ten thousand is read as fast as one of a hundred.
         """
         value = asdict(self)
         for run in value["runs"].values():
             run["seeds"] = _stretches(run["seeds"])
-            if not run["intervention_coords"]:
-                del run["intervention_coords"]
+            for name in ("intervention_coords", "seed_coords"):
+                if not run[name]:
+                    del run[name]
         return value
 
     def text(self) -> str:
@@ -179,6 +182,7 @@ def _run(value: Mapping[str, Any]) -> RunRecord:
         {name: tuple(values) for name, values in value["label_coords"].items()}, tuple(value["label_order"]),
         {name: _stage(stage) for name, stage in value["stages"].items()},
         {name: tuple(values) for name, values in value.get("intervention_coords", {}).items()},
+        {name: tuple(values) for name, values in value.get("seed_coords", {}).items()},
     )  # fmt: skip
 
 

@@ -144,10 +144,14 @@ class Rendered:
                 chunk=(AXIS_CHUNK[INTERVENTION],),
                 attrs={},
             )
+        for key, per_seed in run.seed_coords.items():
+            self._coordinate(
+                f"{name}/{key}", axis_array(per_seed), (SEED,), chunk=(AXIS_CHUNK[SEED],), attrs={}
+            )
         for folder, stage in run.stages.items():
             self._stage(name, folder, run, stage)
         attrs = {"flowprofile": {"name": run.name, "key": run.key, "tile": list(run.tile)}, **run.attrs}
-        named = [*run.label_coords, *run.intervention_coords]
+        named = [*run.label_coords, *run.intervention_coords, *run.seed_coords]
         self.documents[name] = group(_with_coordinates(attrs, named))
 
     def _stage(self, run_name: str, folder: str, run: RunRecord, stage: StageRecord) -> None:
@@ -206,7 +210,7 @@ class Rendered:
 
 
 def axis_array(values: Sequence[Any]) -> npt.NDArray[Any]:
-    """A coordinate of labels or interventions as an array: bool, int64, float64 or strings."""
+    """A coordinate of labels, interventions or seeds as an array: bool, int64, float64 or strings."""
     result = np.array(values)
     return result.astype(object) if result.dtype.kind in "OUT" else result
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from flowprofile.axes import CASE_AXES, INTERVENTION, LABEL, STORED_AXES, TIME
+from flowprofile.axes import CASE_AXES, INTERVENTION, LABEL, SEED, STORED_AXES, TIME
 from flowprofile.errors import StoreError, nearest
 from flowprofile.store.joined import common, join_axis, joined, params_of, sets
 from flowprofile.store.lazy import (
@@ -158,8 +158,12 @@ def _sorted(values: Sequence[Any], axis: str) -> npt.NDArray[np.int64]:
 
 
 def _beside(run: RunRecord, order: Sequence[npt.NDArray[np.int64]]) -> dict[str, Any]:
-    """The coordinates beside interventions and labels."""
-    known = {INTERVENTION: (run.intervention_coords, order[0]), LABEL: (run.label_coords, order[1])}
+    """The coordinates beside interventions, labels and seeds."""
+    known = {
+        INTERVENTION: (run.intervention_coords, order[0]),
+        LABEL: (run.label_coords, order[1]),
+        SEED: (run.seed_coords, order[2]),
+    }
     return {
         name: (axis, axis_array(values)[at])
         for axis, (coords, at) in known.items()
@@ -224,7 +228,12 @@ def _is_null(run: RunRecord, stage: StageRecord) -> bool:
 
 
 def _null_of(run: RunRecord, stage: StageRecord) -> str | None:
-    """The stored null of a measure: the one it names, else the one with its parameters, else the latest."""
+    """The stored null of a measure: the one it names, else the one with its parameters, else the latest.
+
+    A measure that names none, "", has none.
+    """
+    if stage.attrs.get("null") == "":
+        return None
     if stage.attrs.get("null") in run.stages:
         return str(stage.attrs["null"])
     nulls = [folder for folder, other in run.stages.items() if other.group == stage.group + NULL]

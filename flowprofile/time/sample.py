@@ -123,7 +123,7 @@ def sample(
             x0 = x0_from_eps(x, eps, schedule=schedule, t=t)
             x = rule(x, eps, draw(t_to), schedule=schedule, t_from=t, t_to=t_to)
         t = t_to
-        _must_be_finite(x, cases, t)
+        must_be_finite(x, cases, t)
         yield Step(t, x, eps, x0)
 
 
@@ -156,7 +156,8 @@ def _resumed(
     return t, x.to(device)
 
 
-def _must_be_finite(x: Tensor, cases: Sequence[Case], t: int) -> None:
+def must_be_finite(x: Tensor, cases: Sequence[Case], t: int) -> None:
+    """Refuse states [case channel y x] with a number that is none, and name the first case."""
     # One number that is not finite makes the sum so; the slower look that names the case follows only then.
     if bool(torch.isfinite(x.sum())):
         return

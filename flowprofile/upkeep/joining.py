@@ -49,6 +49,7 @@ def _with(record: Record, into: Store, run: RunRecord, every: Sequence[RunRecord
         attrs={**run.attrs, "definitions": _definitions([*([held] if held else []), run])},
         label_coords=_by(run.labels, run.label_coords),
         intervention_coords=_by(run.interventions, run.intervention_coords),
+        seed_coords=_by(run.seeds, run.seed_coords),
     )
     sweep = Sweep(run.seeds, run.labels, run.interventions)
     stages = sorted(run.stages.values(), key=lambda stage: stage.order)

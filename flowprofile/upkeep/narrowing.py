@@ -58,6 +58,7 @@ def _run(run: RunRecord, stages: Mapping[str, StageRecord], cells: Cells) -> Run
         intervention_coords={
             name: _among(values, axes[0]) for name, values in run.intervention_coords.items()
         },
+        seed_coords={name: _among(values, axes[2]) for name, values in run.seed_coords.items()},
         attrs={**run.attrs, "definitions": _definitions(run, axes)},
         stages={group: stage for group, stage in kept.items() if stage.requests},
     )
