@@ -96,6 +96,7 @@ def _different(card: ModelCard) -> tuple[Tensor, Tensor, Tensor]:
     rows = CANONICAL_BATCH
     x = torch.from_numpy(noise_batch(range(rows), card.steps, card.shape))
     index = torch.from_numpy(np.linspace(card.steps - 1, 0, rows).astype(np.int64))
+    index = (index + 1).float() if card.prediction == "flow" else index
     return x, index, torch.arange(rows, dtype=torch.int64) % card.labels.count
 
 

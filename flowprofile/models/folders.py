@@ -17,6 +17,7 @@ from flowprofile.conditioning.labels import LabelSpace
 from flowprofile.errors import ModelError, nearest
 from flowprofile.models import weights
 from flowprofile.models.card import ModelCard
+from flowprofile.models.flows import FLOWS
 from flowprofile.time.schedule import schedule
 
 PICKLES: Final = frozenset(
@@ -309,6 +310,8 @@ def _weights(folder: Path) -> tuple[Path, ...]:
 
 
 def _prediction(found: Folder) -> str:
+    if found.scheduler.get("_class_name") in FLOWS:
+        return "flow"
     asked = str(found.scheduler.get("prediction_type", "epsilon"))
     if asked not in PREDICTIONS:
         raise _unknown(found, "prediction_type", asked, PREDICTIONS)
@@ -318,6 +321,10 @@ def _prediction(found: Folder) -> str:
 def _schedule(found: Folder) -> str:
     """Name of the betas (`time.schedule`)."""
     values = found.scheduler
+    if values.get("_class_name") in FLOWS:
+        if values.get("invert_sigmas"):
+            raise _unknown(found, "invert_sigmas", "true", ("false",))
+        return "flow"
     kinds = {"linear": "linear", "scaled_linear": "scaled_linear", "squaredcos_cap_v2": "cosine"}
     asked = str(values.get("beta_schedule"))
     if values.get("trained_betas") is not None or values.get("rescale_betas_zero_snr"):

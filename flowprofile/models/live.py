@@ -60,7 +60,8 @@ def denoiser(
         What labels mean: a number of classes, by default the one class 0; or the names of the bits, most significant
         first.
     prediction
-        What the network puts out: 'eps', 'v' or 'x0'.
+        What the network puts out: 'eps', 'v', 'x0', or 'flow', the velocity eps - x_0 of flow matching. Such a network
+        is told t = T sigma as float32 in place of the index, and its `schedule` is 'flow'.
     schedule, steps
         The noise schedule it was trained for.
     pixel_range
@@ -84,7 +85,7 @@ def denoiser(
         shape=_sizes(shape),
         labels=_labels(classes, attributes),
         pixel_range=_ascending(pixel_range),
-        schedule=schedule,
+        schedule="flow" if prediction == "flow" else schedule,
         steps=steps,
         prediction=prediction,
     )
