@@ -146,8 +146,7 @@ class Watched:
             if isinstance(probe, MaxChannel):
                 self.shown[name] = tuple(parts[number] for number in range(len(parts)))
             elif isinstance(probe, Attention):
-                pairs = [(parts[2 * number], parts[2 * number + 1]) for number in range(len(probe.attends))]
-                self.shown[name] = attended(probe, pairs)
+                self.shown[name] = attended(probe, [parts[number] for number in range(len(parts))])
             elif parts:
                 self.shown[name] = reduce(operator.add, (parts[number] for number in range(len(parts))))
             if isinstance(probe, PredictedImage):

@@ -21,6 +21,8 @@ ARCHITECTURES: Final = (
     "UNet2DModel",
     "DiTTransformer2DModel",
     "UNet2DConditionModel",
+    "SD3Transformer2DModel",
+    "FluxTransformer2DModel",
 )
 PREDICTIONS: Final = ("eps", "v", "x0", "flow")
 
