@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import saved_transformers
 import torch
-from diffusers import StableDiffusion3Pipeline
+from diffusers import StableDiffusion3Pipeline, StableDiffusionXLPipeline
 from transformers import CLIPTextModel
 
 import flowprofile as fp
@@ -20,9 +20,9 @@ from flowprofile.models.taps import tapping
 from flowprofile.time.noise import noise_batch
 
 CAT, PETS, DOG = "a cat", "a dog, a cat", "a dog"
-PIPELINES = {"sd3": StableDiffusion3Pipeline}
-DENOISER = {"sd3": "transformer"}
-BLOCKS = {"sd3": "transformer_blocks.?"}
+PIPELINES = {"sd3": StableDiffusion3Pipeline, "xl": StableDiffusionXLPipeline}
+DENOISER = {"sd3": "transformer", "xl": "unet"}
+HEARD = {"sd3": "transformer_blocks.0", "xl": "down_blocks.1.attentions.0"}
 STEPS = 4
 WITHOUT_T5 = {"text_encoder_3": None, "tokenizer_3": None}
 
@@ -102,6 +102,40 @@ def test_stable_diffusion_3_without_t5_and_as_its_later_versions_are_is_the_pipe
     like_the_pipelines("sd3", model, tmp_path / "store", GUIDED, GUIDED)
 
 
+@pytest.mark.parametrize(("ours", "theirs"), [
+    (GUIDED, GUIDED),
+    # No negative prompt is zeros, and an empty one is a text.
+    ({"guidance_scale": 3.0}, {"guidance_scale": 3.0}),
+    ({"guidance_scale": 3.0, "negative_prompt": ""}, {"guidance_scale": 3.0, "negative_prompt": ""}),
+    ({}, {"guidance_scale": 1.0}),
+])  # fmt: skip
+def test_latents_and_images_of_stable_diffusion_xl_are_those_of_the_pipeline_itself(tmp_path, ours, theirs):
+    like_the_pipelines("xl", saved_transformers.folder("xl"), tmp_path / "store", ours, theirs)
+
+
+def test_no_negative_prompt_is_zeros_only_where_the_folder_says_so(tmp_path):
+    copied = shutil.copytree(saved_transformers.folder("xl"), tmp_path / "copied")
+    changed(copied / "model_index.json", force_zeros_for_empty_prompt=False)
+    assert zoo.card(copied).null_label is None
+    how = {"guidance_scale": 3.0}
+    like_the_pipelines("xl", copied, tmp_path / "store", how, how)
+
+
+def test_latents_that_are_scaled_channel_by_channel_are_decoded_as_the_pipeline_does(tmp_path):
+    copied = shutil.copytree(saved_transformers.folder("xl"), tmp_path / "copied")
+    changed(
+        copied / "vae" / "config.json", latents_mean=[0.1, -0.2, 0.3, 0.4], latents_std=[1.0, 2.0, 0.5, 3.0]
+    )
+    like_the_pipelines("xl", copied, tmp_path / "store", {}, {"guidance_scale": 1.0})
+
+
+def test_the_size_of_the_image_that_xl_is_told_is_in_its_identity(tmp_path):
+    copied = shutil.copytree(saved_transformers.folder("xl"), tmp_path / "copied")
+    before = zoo.identity(copied)
+    changed(copied / "vae" / "config.json", block_out_channels=[16, 32, 32])
+    assert zoo.identity(copied) != before
+
+
 def rows(model, count=8):
     card = zoo.card(model)
     denoiser = zoo.load(model, card)
@@ -142,6 +176,7 @@ def test_tokens_of_a_text_are_never_taken_for_a_picture(family):
     """Of a joint block the picture is meant, wherever in its tuple; what is said of a text alone is no site."""
     found = sites(zoo.card(saved_transformers.folder(family)), str(saved_transformers.folder(family)))
     assert not [name for name in found if "context" in name or "add_" in name or "norm_added" in name]
+    assert not [name for name in found if name.endswith(("attn2.to_k", "attn2.to_v"))] or family != "xl"
     for name in (one for one in found if one.startswith("transformer_blocks.") and one.count(".") == 1):
         assert (found[name].select, found[name].shape) == (1, (16, 4, 4))
 
@@ -149,6 +184,7 @@ def test_tokens_of_a_text_are_never_taken_for_a_picture(family):
 EDITED = {"sd3": ("transformer_blocks.0", "transformer_blocks.1")}
 
 
+@pytest.mark.parametrize("family", EDITED)
 def test_an_edit_of_a_block_reaches_the_place_on_the_grid_that_it_names(family):
     denoiser, call = rows(saved_transformers.folder(family))
     (layer, following), caught = EDITED[family], {}
@@ -178,7 +214,7 @@ def test_rows_of_a_batch_know_nothing_of_each_other(family):
 
 
 def test_activations_of_a_run_are_what_hooks_in_the_pipeline_see_and_leave_its_bits(family, tmp_path):
-    model, layer = saved_transformers.folder(family), EDITED[family][0]
+    model, layer = saved_transformers.folder(family), HEARD[family]
     bare = profile(model, tmp_path / "bare", labels=[PETS])["trajectory"]["x_t"]
     stages = {"trajectory": {}, "activations": {"layers": [layer]}}
     tree = profile(model, tmp_path / "looked", labels=[PETS], stages=stages)
