@@ -294,8 +294,13 @@ def _placed(text: Text, *keys: str) -> Iterator[None]:
 
 
 def _prompted(card: ModelCard, *, sampler: Sampler, text: Text) -> ModelCard:
-    """The card of a model that is told prompts, with the prompt of guidance's unconditional half."""
+    """The card of a model that is told prompts, with the prompt of guidance's unconditional half.
+
+    A card that has a null label of its own was trained with it: no text is told instead of an empty one.
+    """
     if card.labels.prompts:
+        if sampler.negative_prompt is None and card.null_label is not None:
+            return card
         return replace(card, null_label=card.labels.parse(sampler.negative_prompt or ""))
     if sampler.negative_prompt is not None:
         raise DefinitionError(

@@ -7,12 +7,14 @@ it.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from flowprofile.definitions import Sampler
 from flowprofile.errors import DefinitionError, nearest
 from flowprofile.models import closed_forms, zoo
 from flowprofile.models.card import ModelCard
+from flowprofile.models.flows import FLOWS, matched, spacing
 from flowprofile.time.rules import RULES, Rule, parameters, rule
 from flowprofile.time.schedule import Levels, schedule
 from flowprofile.time.steps import respaced
@@ -68,6 +70,12 @@ def stepping(sampler: Sampler, card: ModelCard, model: Any) -> Stepping:
 def _ours(sampler: Sampler, card: ModelCard) -> Stepping:
     asked = {"eta": sampler.eta, "variance": sampler.variance}
     given = {name: value for name, value in asked.items() if value is not None}
+    if card.prediction == "flow":
+        raise DefinitionError(
+            f"{card.name!r} was trained by flow matching, and the rule {sampler.rule!r} steps along betas.",
+            consequence="Its states hold noise along straight lines, for which there are none.",
+            remedy=f'use rule = "{OWN}" with a folder, or "{FLOWS[0]}"',
+        )
     if sampler.options:
         raise DefinitionError(
             f"The rule {sampler.rule!r} has no options, and {', '.join(map(repr, sampler.options))} is given.",
@@ -107,14 +115,17 @@ def _theirs(sampler: Sampler, card: ModelCard, model: Any) -> Stepping:
             consequence="It is not known how to step from one state to the next.",
             remedy="name one, for instance DDIMScheduler, or use the rules ddpm and ddim",
         )
+    kind = str(config["_class_name"]) if sampler.rule == OWN and config is not None else sampler.rule
+    matched(kind, card)
     from flowprofile.models.schedulers import scheduled
 
     found = scheduled(
-        str(config["_class_name"]) if sampler.rule == OWN and config is not None else sampler.rule,
+        kind,
         config if config is not None else _of_card(card),
         steps=sampler.steps,
         options=sampler.options or {},
         eta=sampler.eta,
+        spacing=partial(spacing, card),
     )
     return Stepping(
         grid=found.visited.states,
@@ -127,5 +138,7 @@ def _theirs(sampler: Sampler, card: ModelCard, model: Any) -> Stepping:
 
 def _of_card(card: ModelCard) -> dict[str, Any]:
     """A scheduler's configuration, as far as a card decides it."""
+    if card.prediction == "flow":
+        return {"num_train_timesteps": card.steps}
     times = schedule(card.schedule, card.steps)
     return {"num_train_timesteps": card.steps, "trained_betas": list(times.betas), "clip_sample": False}

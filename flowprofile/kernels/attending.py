@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from flowprofile.models.sites import Attends
+from flowprofile.models.sites import Attends, JointlyAttends
 from flowprofile.objects.probes import Attention
 
 
@@ -20,23 +20,29 @@ def probabilities(attends: Attends, q: Tensor, k: Tensor) -> Tensor:
     return torch.softmax(heads[0] @ heads[1].transpose(2, 3) * attends.scale, dim=-1)
 
 
-def attended(probe: Attention, pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+def attended(probe: Attention, parts: Sequence[Tensor]) -> Tensor:
     """What a probe takes of the queries and keys of its modules: [lane token y x], or [lane head token y x].
 
     Lanes are worked out one by one: the probabilities of a large picture are many times the size of what is kept.
     """
-    lanes = range(len(pairs[0][0]))
+    taken = iter(parts)
+    modules = [(one, [next(taken) for _ in one.layers]) for one in probe.attends]
     return torch.stack([
-        _mean([_maps(probe, one, q[lane], k[lane]) for one, (q, k) in zip(probe.attends, pairs, strict=True)])
-        for lane in lanes
+        _mean([_maps(probe, one, [part[lane] for part in given]) for one, given in modules])
+        for lane in range(len(parts[0]))
     ])  # fmt: skip
 
 
-def _maps(probe: Attention, attends: Attends, q: Tensor, k: Tensor) -> Tensor:
-    """[token y x] or [head token y x] of one lane; q lies on its grid, k too if it is the picture's."""
-    _, y, x = q.shape
-    keys = k if attends.cross else k.flatten(1).T
-    found = probabilities(attends, q.flatten(1).T[None], keys[None])[0]
+def _maps(probe: Attention, attends: Attends, given: Sequence[Tensor]) -> Tensor:
+    """[token y x] or [head token y x] of one lane."""
+    if isinstance(attends, JointlyAttends):
+        (y, x), found = attends.grid, _joint(attends, given)
+    else:
+        q, k = given
+        _, y, x = q.shape
+        # q lies on its grid, k too if it is the picture's.
+        keys = k if attends.cross else k.flatten(1).T
+        found = probabilities(attends, q.flatten(1).T[None], keys[None])[0]
     found = found if probe.heads else found.mean(0)
     maps: Tensor = found.transpose(-1, -2).reshape(*found.shape[:-2], -1, y, x)
     if probe.size is None or probe.size == (y, x):
@@ -44,6 +50,21 @@ def _maps(probe: Attention, attends: Attends, q: Tensor, k: Tensor) -> Tensor:
     # Weights of a bilinear mean add up to one, so that the tokens of a place still do.
     maps = functional.interpolate(maps[None], size=probe.size, mode="bilinear", align_corners=False)[0]
     return maps
+
+
+def _joint(attends: JointlyAttends, given: Sequence[Tensor]) -> Tensor:
+    """[head query key] of one lane: of the picture's places, to the picture and to the text behind it."""
+    q, *keys = (_by_head(attends, source, part) for source, part in zip(attends.sources, given, strict=True))
+    found = torch.softmax(q @ torch.cat(keys, dim=1).transpose(1, 2) * attends.scale, dim=-1)
+    return found[:, :, keys[0].shape[1] :] if attends.words else found
+
+
+def _by_head(attends: JointlyAttends, source: str, given: Tensor) -> Tensor:
+    """Queries or keys as [head token feature]; a picture's projections lie on their grid, [feature y x]."""
+    if source.startswith("norm_"):
+        return given
+    tokens = given if given.ndim == 2 else given.flatten(1).T
+    return tokens.reshape(len(tokens), attends.heads, -1).transpose(0, 1)
 
 
 def _mean(maps: Sequence[Tensor]) -> Tensor:

@@ -179,8 +179,7 @@ class Watched:
             case MaxChannel():
                 return tuple(parts[number] for number in range(len(parts)))
             case Attention():
-                pairs = [(parts[2 * number], parts[2 * number + 1]) for number in range(len(probe.attends))]
-                return attended(probe, pairs)
+                return attended(probe, [parts[number] for number in range(len(parts))])
             case _:
                 return reduce(operator.add, (parts[number] for number in range(len(parts))))
 

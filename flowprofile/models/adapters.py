@@ -14,10 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from flowprofile.errors import ModelError
-from flowprofile.models import folders, weights
+from flowprofile.models import folders, layouts, weights
 from flowprofile.models.card import ModelCard
 from flowprofile.models.denoiser import NetworkDenoiser
+from flowprofile.models.prompted import Prompted
 from flowprofile.models.sites import places
+from flowprofile.models.stored import Folder
 
 
 class Adapted(NetworkDenoiser):
@@ -25,31 +27,6 @@ class Adapted(NetworkDenoiser):
 
     def _predicted(self, x: Tensor, index: Tensor, label: Tensor) -> Tensor:
         return CALLS[self.card.architecture](self._network, x, index, label)
-
-
-class Prompted(Adapted):
-    """A network that is told a text; each prompt is encoded once, by itself."""
-
-    def __init__(
-        self, network: nn.Module, card: ModelCard, encode: Callable[[str], Tensor] | None = None
-    ) -> None:
-        super().__init__(network, card)
-        self._encode = encode
-        self._told_of: dict[int, Tensor] = {}
-
-    def _predicted(self, x: Tensor, index: Tensor, label: Tensor) -> Tensor:
-        numbers = [BLANK] * len(x) if label.is_meta else label.tolist()
-        texts = torch.stack([self._text(number, x.device) for number in numbers])
-        out: Tensor = self._network(x, index, encoder_hidden_states=texts, return_dict=False)[0]
-        return out
-
-    def _text(self, number: int, device: torch.device) -> Tensor:
-        """What the network is told of a prompt, [token feature]; of `BLANK` as many zeros as fill no grid."""
-        if number == BLANK or self._encode is None:
-            return torch.zeros(7, int(self.card.config["cross_attention_dim"]), device=device)
-        if number not in self._told_of:
-            self._told_of[number] = self._encode(self.card.labels.bits(number))
-        return self._told_of[number].to(device)
 
 
 def _unet2d(network: nn.Module, x: Tensor, index: Tensor, label: Tensor) -> Tensor:
@@ -64,15 +41,13 @@ def _dit(network: nn.Module, x: Tensor, index: Tensor, label: Tensor) -> Tensor:
     return out[:, : x.shape[1]]
 
 
-BLANK: Final = -1
-"""The label that stands for no text at all, when only shapes are wanted."""
 CALLS: Final[Mapping[str, Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]]] = MappingProxyType(
     {"UNet2DModel": _unet2d, "DiTTransformer2DModel": _dit}
 )
 """How a class is called: its prediction for x[row channel y x], index[row] and label[row]."""
 
 
-def load(path: str | Path, card: ModelCard) -> Adapted:
+def load(path: str | Path, card: ModelCard) -> NetworkDenoiser:
     """The denoiser of a folder: float32, evaluation mode, parameters without gradients.
 
     Raises
@@ -88,19 +63,18 @@ def load(path: str | Path, card: ModelCard) -> Adapted:
     _fits(network, {name: tuple(tensor.shape) for name, tensor in tensors.items()}, found)
     network.load_state_dict(tensors, strict=True)
     network.eval().requires_grad_(False)
-    if found.kind in folders.PROMPTED:
+    if found.kind in layouts.FACTS:
         from flowprofile.models.texts import encoder
 
-        denoiser: Adapted = Prompted(
-            network, card, encoder(found.parts["text_encoder"], found.parts["tokenizer"])
-        )
+        pixels = layouts.times_smaller(found)
+        denoiser: NetworkDenoiser = Prompted(network, card, encoder(found), pixels=pixels)
     else:
         denoiser = Adapted(network, card)
     denoiser.places = places(denoiser)
     return denoiser
 
 
-def outline(path: str | Path, card: ModelCard) -> Adapted:
+def outline(path: str | Path, card: ModelCard) -> NetworkDenoiser:
     """The denoiser without its weights, on the meta device: what it would put out has shapes only.
 
     Weights of other names or shapes are refused here, from their headers.
@@ -112,7 +86,7 @@ def outline(path: str | Path, card: ModelCard) -> Adapted:
         entry.name: entry.shape for part in found.weights for entry in weights.read_header(part).entries
     }
     _fits(network, shapes, found)
-    kind = Prompted if found.kind in folders.PROMPTED else Adapted
+    kind: type[NetworkDenoiser] = Prompted if found.kind in layouts.FACTS else Adapted
     with torch.device("meta"):
         return kind(network.eval().requires_grad_(False), card)
 
@@ -158,7 +132,7 @@ def _as_written(value: Any) -> Any:
     return [_as_written(part) for part in value] if isinstance(value, tuple | list) else value
 
 
-def _fits(network: nn.Module, shapes: Mapping[str, tuple[int, ...]], found: folders.Folder) -> None:
+def _fits(network: nn.Module, shapes: Mapping[str, tuple[int, ...]], found: Folder) -> None:
     """Refuse weights that are not the network's, naming the first that is not."""
     wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     for name in sorted(wanted.keys() | shapes.keys()):

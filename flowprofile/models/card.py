@@ -21,8 +21,10 @@ ARCHITECTURES: Final = (
     "UNet2DModel",
     "DiTTransformer2DModel",
     "UNet2DConditionModel",
+    "SD3Transformer2DModel",
+    "FluxTransformer2DModel",
 )
-PREDICTIONS: Final = ("eps", "v", "x0")
+PREDICTIONS: Final = ("eps", "v", "x0", "flow")
 
 DECIDING: Final = (
     "architecture",
@@ -55,11 +57,12 @@ class ModelCard:
     pixel_range: tuple[float, float] = (0.0, 1.0)
     """Values of black and white in the model's own space."""
     schedule: str = "linear"
-    """Name of the noise schedule the model was trained for."""
+    """Name of the noise schedule the model was trained for; 'flow' where sigma runs from 1 to 0 with time."""
     steps: int = 1000
     """T of that schedule."""
     prediction: str = "eps"
-    """What the network itself puts out; the denoiser always gives eps."""
+    """What the network itself puts out: 'flow' is the velocity eps - x_0 of states (1 - sigma) x_0 + sigma eps. The
+    denoiser gives the velocity of such a network, and eps of all others."""
     null_label: int | None = None
     """Label that means 'unconditional', for guidance; never a label of the space."""
     training: Mapping[str, Any] = field(default_factory=dict)

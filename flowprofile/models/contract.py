@@ -99,6 +99,7 @@ def _different(card: ModelCard) -> tuple[Tensor, Tensor, Tensor]:
     rows = CANONICAL_BATCH
     x = torch.from_numpy(noise_batch(range(rows), card.steps, card.shape))
     index = torch.from_numpy(np.linspace(card.steps - 1, 0, rows).astype(np.int64))
+    index = (index + 1).float() if card.prediction == "flow" else index
     label = torch.arange(rows, dtype=torch.int64) % card.labels.count
     if card.null_label is not None:
         label[0] = card.null_label

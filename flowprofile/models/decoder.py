@@ -51,9 +51,16 @@ def decoder(path: str | Path) -> Callable[[NDArray[np.float32]], NDArray[np.floa
             evidence=f"{type(error).__name__}: {str(error)[:300]}",
         ) from error
     vae.eval().requires_grad_(False)
+    # Latents are told from noise by one shift, or, in some of XL's, by a mean and a deviation for each channel.
+    middle: Any = vae.config.shift_factor or 0.0
+    spread: Any = 1.0
+    if vae.config.latents_mean is not None and vae.config.latents_std is not None:
+        middle, spread = (
+            torch.tensor(one).view(-1, 1, 1) for one in (vae.config.latents_mean, vae.config.latents_std)
+        )
 
     def decode(latents: NDArray[np.float32]) -> NDArray[np.float32]:
-        given = torch.from_numpy(latents) / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)
+        given = torch.from_numpy(latents) * spread / vae.config.scaling_factor + middle
         with torch.no_grad():
             return np.concatenate([vae.decode(row[None], return_dict=False)[0].numpy() for row in given])
 

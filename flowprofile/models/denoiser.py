@@ -11,6 +11,7 @@ from typing import Protocol, Self, TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from flowprofile.conditioning.guidance import COND, HALVES, UNCOND, guided
@@ -43,24 +44,30 @@ class Denoiser(Protocol):
         ...
 
     def __call__(self, x: Tensor, index: Tensor, label: Tensor) -> Tensor:
-        """eps of x[case channel y x] float32, at network index i = t - 1 [case] int64, for label [case] int64."""
+        """eps of x[case channel y x] float32, at network index i = t - 1 [case] int64, for label [case] int64.
+
+        Of a flow-matching network it is the velocity eps - x_0.
+        """
         ...
 
 
 class NetworkDenoiser:
-    """A network and its card; puts out eps whatever the network predicts.
+    """A network and its card; puts out eps whatever the network predicts, but for a flow-matching one.
+
+    That puts out its velocity eps - x_0: in pure noise, sigma = 1, eps is the state itself and holds nothing of the
+    image, so neither a step nor the predicted image could be had from it. `Levels.velocity` says so to all who read it.
 
     v is sqrt(abar) eps - sqrt(1 - abar) x0 (Salimans and Ho, 2022), so eps = sqrt(1 - abar) x + sqrt(abar) v.
     """
 
     def __init__(self, module: nn.Module, card: ModelCard) -> None:
-        times = schedule(card.schedule, card.steps)
-        bars = np.array([times.alpha_bar(i + 1) for i in range(card.steps)], dtype=np.float64)
+        bars = _bars(card)
         self.card = card
         self.module: nn.Module | None = module
         self.places: Mapping[str, Place] = {}
         self._network = module
-        self._told: Tensor | None = None
+        # A state t of a flow-matching network is sigma = t / T, and t is what it is told.
+        self._told: Tensor | None = torch.arange(1.0, card.steps + 1) if card.prediction == "flow" else None
         self._scales = torch.ones(card.steps)
         self._signal = torch.from_numpy(np.sqrt(bars).astype(np.float32))
         self._noise = torch.from_numpy(np.sqrt(1.0 - bars).astype(np.float32))
@@ -73,7 +80,7 @@ class NetworkDenoiser:
         for place, t in enumerate(visited.states[:-1]):
             bars[t - 1] = visited.alpha_bar(t)
             told[t - 1], scales[t - 1] = visited.timesteps[place], visited.scales[place]
-        whole = bool((told == np.floor(told)).all())
+        whole = self.card.prediction != "flow" and bool((told == np.floor(told)).all())
         found._told = torch.from_numpy(told.astype(np.int64 if whole else np.float32))
         found._scales = torch.from_numpy(scales.astype(np.float32))
         found._signal = torch.from_numpy(np.sqrt(bars).astype(np.float32))
@@ -86,7 +93,7 @@ class NetworkDenoiser:
             x = x * self._scales.to(x.device)[index].view(-1, 1, 1, 1)
             told = self._told.to(x.device)[index]
         out = self._predicted(x, told, label)
-        if self.card.prediction == "eps":
+        if self.card.prediction in ("eps", "flow"):
             return out
         signal = self._signal.to(x.device)[index].view(-1, 1, 1, 1)
         noise = self._noise.to(x.device)[index].view(-1, 1, 1, 1)
@@ -98,6 +105,15 @@ class NetworkDenoiser:
         """What the network itself puts out."""
         out: Tensor = self._network(x, index, label)
         return out
+
+
+def _bars(card: ModelCard) -> NDArray[np.float64]:
+    """alpha_bar of the states 1 .. T."""
+    if card.prediction == "flow":
+        sigma = np.arange(1, card.steps + 1) / card.steps
+        return np.asarray((1.0 - sigma) ** 2 / ((1.0 - sigma) ** 2 + sigma**2))
+    times = schedule(card.schedule, card.steps)
+    return np.array([times.alpha_bar(i + 1) for i in range(card.steps)], dtype=np.float64)
 
 
 class Guided:

@@ -64,7 +64,8 @@ def denoiser(
         The number that stands for no label at all, of a network that was trained with some labels left out; guidance
         needs one. No label of the space: `classes`, for one.
     prediction
-        What the network puts out: 'eps', 'v' or 'x0'.
+        What the network puts out: 'eps', 'v', 'x0', or 'flow', the velocity eps - x_0 of flow matching. Such a network
+        is told t = T sigma as float32 in place of the index, and its `schedule` is 'flow'.
     schedule, steps
         The noise schedule it was trained for.
     pixel_range
@@ -90,7 +91,7 @@ def denoiser(
         shape=_sizes(shape),
         labels=_labels(classes, attributes),
         pixel_range=_ascending(pixel_range),
-        schedule=schedule,
+        schedule="flow" if prediction == "flow" else schedule,
         steps=steps,
         prediction=prediction,
         null_label=_nothing(null_label),

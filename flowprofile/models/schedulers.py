@@ -1,6 +1,6 @@
 """Samplers of the diffusers library as rules: their steps, their time grid, and our noise wherever they draw.
 
-A scheduler is given eps, whatever its network predicts, and noise that is a function of (seed, t); everything else of
+A scheduler is given eps, whatever its network predicts (one of flow matching its velocity), and noise that is a function of (seed, t); everything else of
 it is as its configuration says. Those of several steps remember what the network said before, so their states are
 walked through in one go and never taken up in between.
 """
@@ -9,17 +9,19 @@ import copy
 import importlib
 import inspect
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from flowprofile.errors import DefinitionError, ModelError, nearest
+from flowprofile.models.flows import FLOWS
 from flowprofile.time.schedule import Levels
 from flowprofile.time.visited import Visited, numbered
 
@@ -30,8 +32,11 @@ SCHEDULERS: Final[Mapping[str, bool]] = MappingProxyType({
     "EulerDiscreteScheduler": False,
     "EulerAncestralDiscreteScheduler": False,
     "DPMSolverMultistepScheduler": True,
+    "FlowMatchEulerDiscreteScheduler": False,
 })  # fmt: skip
 """Schedulers that there is an adapter for, and whether a step reads earlier ones."""
+Spacing: TypeAlias = Callable[[Mapping[str, Any], int], dict[str, Any]]
+"""Of a scheduler's whole configuration and a number of steps: what else a pipeline tells it when it sets them."""
 
 
 @dataclass
@@ -45,6 +50,8 @@ class Scheduled:
     """Whether a step reads what the network said in earlier ones."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Arguments of its `step`."""
+    spacing: Mapping[str, Any] = field(default_factory=dict)
+    """What it was told besides the number of steps."""
     _stepping: Any = None
     _place: int = 0
     """Position of the state that the scheduler in hand steps from next."""
@@ -68,6 +75,7 @@ class Scheduled:
                        if not name.startswith("_")},
             "steps": len(self.visited.timesteps),
             "options": dict(self.options),
+            **({"spacing": dict(self.spacing)} if self.spacing else {}),
         }  # fmt: skip
 
     def __call__(self, x: Any, eps: Any, z: Any, *, schedule: Levels, t_from: int, t_to: int) -> Any:
@@ -96,8 +104,9 @@ class Scheduled:
 
 
 def scheduled(
-    kind: str, config: Mapping[str, Any], *, steps: int, options: Mapping[str, Any], eta: float | None = None
-) -> Scheduled:
+    kind: str, config: Mapping[str, Any], *, steps: int, options: Mapping[str, Any], eta: float | None = None,
+    spacing: Spacing = lambda config, steps: {},
+) -> Scheduled:  # fmt: skip
     """The scheduler of this class, as a model's folder configures it, with so many steps.
 
     Parameters
@@ -112,6 +121,8 @@ def scheduled(
         Arguments of the class that are other than in the configuration.
     eta
         Of DDIM: share of DDPM's noise.
+    spacing
+        What else it is told when its steps are set.
 
     Raises
     ------
@@ -119,8 +130,9 @@ def scheduled(
         If diffusers is not installed, or the class, an option or the number of steps is not known to it.
     """
     made = _made(kind, config, options)
+    told = spacing(dict(made.config), steps)
     try:
-        made.set_timesteps(steps)
+        made.set_timesteps(steps, **told)
     except (ValueError, RuntimeError, IndexError) as error:
         raise DefinitionError(
             f"{kind} cannot be set to {steps} steps.",
@@ -135,7 +147,7 @@ def scheduled(
             consequence="It would be ignored, and the run would not be the one asked for.",
             remedy="leave it out, or use DDIMScheduler",
         )
-    return Scheduled(made, _visited(made), SCHEDULERS[kind], {} if eta is None else {"eta": eta})
+    return Scheduled(made, _visited(made), SCHEDULERS[kind], {} if eta is None else {"eta": eta}, told)
 
 
 def _made(kind: str, config: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
@@ -165,8 +177,9 @@ def _made(kind: str, config: Mapping[str, Any], options: Mapping[str, Any]) -> A
                 else nearest(name, known),
             )
     taken = {name: value for name, value in config.items() if name in known}
+    asked = {"prediction_type": "epsilon"} if "prediction_type" in known else {}
     try:
-        return found(**{**taken, **options, "prediction_type": "epsilon"})
+        return found(**{**taken, **options, **asked})
     except (TypeError, ValueError, NotImplementedError) as error:
         raise DefinitionError(
             f"{kind} cannot be built from its configuration.",
@@ -179,6 +192,8 @@ def _made(kind: str, config: Mapping[str, Any], options: Mapping[str, Any]) -> A
 def _visited(scheduler: Any) -> Visited:
     told = [float(one) for one in scheduler.timesteps]
     T = int(scheduler.config.num_train_timesteps)
+    if type(scheduler).__name__ in FLOWS:
+        return _straight(scheduler, told, T)
     probe = copy.deepcopy(scheduler)
     one = torch.ones(1, dtype=torch.float64)
     scales = []
@@ -201,6 +216,27 @@ def _visited(scheduler: Any) -> Visited:
         timesteps=tuple(told),
         scales=tuple(scales),
         start=float(scheduler.init_noise_sigma),
+    )
+
+
+def _straight(scheduler: Any, told: list[float], T: int) -> Visited:
+    """States on straight lines from noise to image, shown to the network as they are."""
+    sigmas = [float(sigma) for sigma in scheduler.sigmas]
+    if any(after >= before for before, after in pairwise(sigmas)):
+        raise DefinitionError(
+            f"{type(scheduler).__name__} has sigmas that do not fall from noise to image.",
+            consequence="Its states have no order in time.",
+            remedy="leave out invert_sigmas, and look at the other options given",
+            evidence=f"sigma: {', '.join(f'{sigma:.4g}' for sigma in sigmas[:6])}, ...",
+        )
+    return Visited(
+        T=T,
+        states=numbered(told, T),
+        signals=tuple(1.0 - sigma for sigma in sigmas),
+        noises=tuple(sigmas),
+        timesteps=tuple(told),
+        scales=(1.0,) * len(told),
+        velocity=True,
     )
 
 

@@ -8,7 +8,7 @@ picture; of one in a file the pass is over shapes alone.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from flowprofile.models import folders, zoo
 from flowprofile.models.card import ModelCard
@@ -36,6 +36,41 @@ class Attends:
     scale: float
     cross: bool = False
     """Whether its keys are a text's tokens and not the picture's own."""
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The modules that put out its queries and keys."""
+        return f"{self.layer}.to_q", f"{self.layer}.to_k"
+
+    @property
+    def text(self) -> bool:
+        """Whether a text's tokens are among its keys."""
+        return self.cross
+
+
+@dataclass(frozen=True)
+class JointlyAttends(Attends):
+    """Attention of the places of a picture to the picture and, behind it, a text: one softmax over both.
+
+    Or to the picture alone, where queries and keys are normalised by head.
+    """
+
+    grid: tuple[int, int] = (1, 1)
+    """y and x of the picture's tokens."""
+    sources: tuple[str, ...] = ()
+    """Inside the layer: what puts out the picture's queries, its keys, and a text's keys."""
+    words: bool = False
+    """Whether only the share of the text's tokens is meant."""
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The modules that put out its queries and keys."""
+        return tuple(f"{self.layer}.{source}" for source in self.sources)
+
+    @property
+    def text(self) -> bool:
+        """Whether a text's tokens are among its keys."""
+        return len(self.sources) == 3
 
 
 @dataclass(frozen=True)
@@ -98,7 +133,7 @@ def probed(model: "Denoiser") -> dict[str, Site]:
     """The modules of a network that put out a picture, found by one pass over a blank image; works on the meta device.
 
     A picture is [case channel y x], or tokens [case token channel] that fill a grid as wide and high as the image is; of
-    a tuple the first tensor counts.
+    a tuple the first tensor that is one counts. A text's tokens, which joint transformers put out first, are none.
     """
     import torch
 
@@ -116,21 +151,38 @@ def probed(model: "Denoiser") -> dict[str, Site]:
             )
 
     seen = shapes(model, call)
-    found = {}
-    for name, shape in seen.items():
-        name, first, several = name.partition("[0]")
-        if several or "[" in name or (not first and f"{name}[0]" in seen):
+    found: dict[str, Site] = {}
+    for key, shape in seen.items():
+        name, several, number = key.partition("[")
+        by_head = name.rpartition(".")[2] in BY_HEAD
+        if name in found or by_head or (not several and f"{name}[0]" in seen):
             continue
         site = _picture(shape, model.card.shape)
         if site is not None:
-            found[name] = replace(site, select=0 if first else None)
+            found[name] = replace(site, select=int(number[:-1]) if several else None)
     modules = dict(model.module.named_modules())
-    return {name: replace(site, attends=_attends(name, modules[name])) for name, site in found.items()}
+    return {name: replace(site, attends=_attends(name, modules[name], site)) for name, site in found.items()}
 
 
-def _attends(name: str, module: Any) -> Attends | None:
+BY_HEAD: Final = ("norm_q", "norm_k", "norm_added_q", "norm_added_k")
+"""Modules of attention that put out [case head token feature], which is no picture."""
+JOINT: Final = "JointAttnProcessor2_0"
+"""How Stable Diffusion 3 attends: the picture's keys and a text's behind them, each normalised by head or not."""
+
+
+def _attends(name: str, module: Any, site: Site) -> Attends | None:
     """The facts of an attention module of diffusers'; None where its queries and keys are more than projections."""
     if not all(hasattr(module, part) for part in ("to_q", "to_k", "heads", "scale")):
+        return None
+    if type(getattr(module, "processor", None)).__name__ == JOINT:
+        normed = [part for part in ("norm_q", "norm_k") if getattr(module, part) is not None]
+        sources = normed if len(normed) == 2 else ["to_q", "to_k"]
+        if getattr(module, "add_k_proj", None) is not None:
+            sources.append("add_k_proj" if getattr(module, "norm_added_k", None) is None else "norm_added_k")
+        return JointlyAttends(
+            name, int(module.heads), float(module.scale), grid=(site.y, site.x), sources=tuple(sources)
+        )
+    if getattr(module, "add_k_proj", None) is not None:
         return None
     if getattr(module, "norm_q", None) is not None or getattr(module, "norm_k", None) is not None:
         return None

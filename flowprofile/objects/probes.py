@@ -91,7 +91,7 @@ class Attention:
     @property
     def layers(self) -> tuple[str, ...]:
         """Queries and keys of each module in turn."""
-        return tuple(f"{one.layer}.{part}" for one in self.attends for part in ("to_q", "to_k"))
+        return tuple(layer for one in self.attends for layer in one.layers)
 
 
 Single: TypeAlias = PredictedImage | Activation | Pooled | ChannelSum | MaxChannel | AttentionMap | Attention

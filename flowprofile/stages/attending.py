@@ -5,6 +5,7 @@ at the kept steps alone. Under guidance they are those of the label's call, unle
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -14,8 +15,8 @@ from flowprofile.axes import HEAD, TOKEN, X, Y
 from flowprofile.errors import DefinitionError
 from flowprofile.flow.stage import Stage
 from flowprofile.kinds import Context, Kind, Request
-from flowprofile.models import folders
-from flowprofile.models.sites import Attends
+from flowprofile.models import folders, layouts
+from flowprofile.models.sites import Attends, JointlyAttends
 from flowprofile.objects.probes import Attention
 from flowprofile.stages.halves import Halved
 from flowprofile.stages.inside import observed, window
@@ -60,7 +61,7 @@ def _attention_maps(request: Request) -> list[Stage]:
         about = {
             "layer": attends.layer,
             "layer_index": list(context.sites).index(attends.layer),
-            "of": "a text's tokens" if attends.cross else "the picture's tokens",
+            "of": _of(attends),
         }
         probe, name = Attention((attends,), heads=each), f"{request.name}/{attends.layer}"
         stages.append(_stage(request, probe, axes, name=name, about=about))
@@ -72,16 +73,20 @@ def _word_maps(request: Request) -> list[Stage]:
     params, context = request.params, request.context
     assert isinstance(params, WordMapsParams)
     found = _attending(params.layers, context, place=request.place)
-    own = next((one.layer for one in found if not one.cross), None)
+    own = next((one.layer for one in found if not one.text), None)
     if own is not None:
         raise DefinitionError(
             f"{own!r} attends to the picture and not to a text ({request.place}).",
             consequence="Its tokens are places, and are not those of the other layers.",
-            remedy='name cross-attention, for instance layers = "*.attn2"; attention_maps takes any',
+            remedy='name cross-attention, layers = "*.attn2", or joint attention, layers = "*.attn"; attention_maps takes any',
         )
+    about: dict[str, Any] = {"layers": [one.layer for one in found]}
+    if any(isinstance(one, JointlyAttends) for one in found):
+        # Picture and text share one softmax, so the tokens of a place add up to less than one.
+        about["long_name"] = "share of attention, the rest of one going to the picture"
+        found = tuple(replace(one, words=True) if isinstance(one, JointlyAttends) else one for one in found)
     _, height, width = context.card.shape
     axes = {TOKEN: np.arange(_keys(found[0], context)), Y: np.arange(height), X: np.arange(width)}
-    about = {"layers": [one.layer for one in found]}
     return [_stage(request, Attention(found, size=(height, width)), axes, name=request.name, about=about)]
 
 
@@ -90,7 +95,7 @@ def _stage(
 ) -> Stage:
     params = request.params
     assert isinstance(params, AttendingParams | WordMapsParams)
-    attrs = {**about, "long_name": "share of attention, one over all tokens", "units": "1"}
+    attrs = {"long_name": "share of attention, one over all tokens", "units": "1", **about}
     return observed(
         request,
         probe,
@@ -124,13 +129,21 @@ def _attending(layers: Layers, context: Context, *, place: str) -> tuple[Attends
     return tuple(found)
 
 
+def _of(attends: Attends) -> str:
+    """What the tokens are that a layer attends to."""
+    if isinstance(attends, JointlyAttends) and attends.text:
+        return "the picture's tokens, row by row, and a text's behind them"
+    return "a text's tokens" if attends.cross else "the picture's tokens"
+
+
 def _keys(attends: Attends, context: Context) -> int:
     """How many tokens are attended to."""
     site = context.sites[attends.layer]
-    if not attends.cross:
-        return site.y * site.x
+    own = 0 if attends.cross or (isinstance(attends, JointlyAttends) and attends.words) else site.y * site.x
+    if not attends.text:
+        return own
     assert context.reference is not None
-    return folders.tokens(folders.read(context.reference))
+    return own + layouts.tokens(folders.read(context.reference))
 
 
 KINDS = (

@@ -104,19 +104,28 @@ def coefficients(rule: Rule, *, schedule: Levels, t_from: int, t_to: int) -> Coe
 
 
 def x0_from_eps(x: Any, eps: Any, *, schedule: Levels, t: int) -> Any:
-    """The image predicted from state t: (x - noise eps) / signal, with signal = sqrt(abar), noise = sqrt(1 - abar)."""
+    """The image predicted from state t: (x - noise eps) / signal, with signal = sqrt(abar), noise = sqrt(1 - abar).
+
+    Where states lie on straight lines, what stands for eps is the velocity v = eps - x_0, and the image is x - noise v:
+    the first state holds no signal, so eps would say nothing of the image there.
+    """
+    if schedule.velocity:
+        return x - eps * schedule.noise(t)
     return (x - eps * schedule.noise(t)) * (1.0 / schedule.signal(t))
 
 
 def eps_from_x0(x: Any, x0: Any, *, schedule: Levels, t: int) -> Any:
-    """The noise that turns the image x_0 into x at state t >= 1: (x - signal x_0) / noise."""
+    """The noise that turns the image x_0 into x at state t >= 1: (x - signal x_0) / noise.
+
+    Where states lie on straight lines it is the velocity (x - x_0) / noise.
+    """
     if t == 0:
         raise DefinitionError(
             "State t = 0 holds no noise.",
             consequence="eps is undefined there.",
             remedy="ask at t >= 1",
         )
-    return (x - x0 * schedule.signal(t)) * (1.0 / schedule.noise(t))
+    return (x - x0 * (1.0 if schedule.velocity else schedule.signal(t))) * (1.0 / schedule.noise(t))
 
 
 def _levels(schedule: Levels, t_from: int, t_to: int) -> tuple[float, float]:

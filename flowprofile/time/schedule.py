@@ -42,6 +42,11 @@ class Levels(Protocol):
         """Fraction of the state's variance that is signal."""
         ...
 
+    @property
+    def velocity(self) -> bool:
+        """Whether a denoiser says eps - x_0 in these states, and not eps."""
+        ...
+
     def coords(self, times: Sequence[int]) -> dict[str, np.ndarray]:
         """What stands beside t along time."""
         ...
@@ -86,6 +91,11 @@ class Schedule:
     def start(self) -> float:
         """Standard deviation of the first state."""
         return 1.0
+
+    @property
+    def velocity(self) -> bool:
+        """A denoiser says eps."""
+        return False
 
     def signal(self, t: int) -> float:
         """Factor of x_0 in state t."""

@@ -32,6 +32,9 @@ class Visited:
     """What each state but the last is multiplied by before the network sees it."""
     start: float = 1.0
     """Standard deviation of the first state."""
+    velocity: bool = False
+    """Whether the states lie on straight lines from noise to image, signal + noise being one, and a denoiser says
+    their direction eps - x_0."""
 
     @cached_property
     def _places(self) -> dict[int, int]:
@@ -63,13 +66,14 @@ class Visited:
     def coords(self, times: Sequence[int]) -> dict[str, np.ndarray]:
         """What stands beside t along time: alpha_bar, sigma = noise / signal, and the time the network is told.
 
-        The network is told nothing in the image: its timestep is NaN.
+        On straight lines sigma is noise itself: the first state holds no signal that it could be divided by. The network is told nothing in the image: its timestep is NaN.
         """
         places = [self.place(t) for t in times]
+        per = [1.0] * len(self.signals) if self.velocity else self.signals
         told = (*self.timesteps, math.nan)
         return {
             "alpha_bar": np.array([self.alpha_bar(t) for t in times], dtype=np.float64),
-            "sigma": np.array([self.noises[at] / self.signals[at] for at in places], dtype=np.float64),
+            "sigma": np.array([self.noises[at] / per[at] for at in places], dtype=np.float64),
             "timestep": np.array([told[at] for at in places], dtype=np.float64),
         }
 

@@ -260,9 +260,15 @@ def test_an_exchanged_text_encoder_is_another_model(model, tmp_path):
 def test_a_layout_that_wants_more_than_one_prompt_is_refused(model, tmp_path):
     copied = shutil.copytree(model, tmp_path / "copied")
     config = copied / "unet" / "config.json"
-    config.write_text(json.dumps({**json.loads(config.read_text()), "addition_embed_type": "text_time"}))
-    with pytest.raises(ModelError, match="text_time"):
-        zoo.card(copied)
+    known = json.loads(config.read_text())
+    for name, value, told in (
+        ("addition_embed_type", "text_image", "says addition_embed_type = 'text_image'"),
+        ("time_cond_proj_dim", 256, "says time_cond_proj_dim = 256"),
+        ("addition_embed_type", "text_time", "There is no .*text_encoder_2"),
+    ):
+        config.write_text(json.dumps({**known, name: value}))
+        with pytest.raises(ModelError, match=told):
+            zoo.card(copied)
 
 
 def test_wrong_labels_are_refused(model, tmp_path):

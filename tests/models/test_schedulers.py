@@ -12,10 +12,11 @@ from diffusers import DDIMPipeline, DDIMScheduler, DDPMPipeline
 import flowprofile as fp
 from flowprofile.errors import DefinitionError
 from flowprofile.models import schedulers, zoo
+from flowprofile.models.flows import FLOWS
 from flowprofile.time.noise import noise_batch
 from flowprofile.time.visited import numbered
 
-KINDS = tuple(schedulers.SCHEDULERS)
+KINDS = tuple(kind for kind in schedulers.SCHEDULERS if kind not in FLOWS)
 OPTIONS = {"PNDMScheduler": {"skip_prk_steps": True}}
 STEPS = 7
 
