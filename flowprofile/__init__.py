@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from flowprofile.errors import FlowProfileError as FlowProfileError
     from flowprofile.extension import Stage as Stage
     from flowprofile.extension import measure as measure
+    from flowprofile.looking import look as look
+    from flowprofile.models.caching import run_with_cache as run_with_cache
     from flowprofile.models.live import denoiser as denoiser
     from flowprofile.models.taps import tapping as tapping
     from flowprofile.models.texts import tokens as tokens
@@ -53,11 +55,13 @@ _HOME = {
     "denoiser": "models.live",
     "join_ratings": "ratings",
     "load": "models.zoo",
+    "look": "looking",
     "measure": "extension",
     "open": "opening",
     "plan": "running",
     "profile": "running",
     "run": "running",
+    "run_with_cache": "models.caching",
     "tapping": "models.taps",
     "tokens": "models.texts",
 }
@@ -78,11 +82,13 @@ __all__ = [
     "denoiser",
     "join_ratings",
     "load",
+    "look",
     "measure",
     "open",
     "plan",
     "profile",
     "run",
+    "run_with_cache",
     "tapping",
     "tokens",
 ]
