@@ -370,7 +370,7 @@ def test_the_halves_of_a_prompt_are_the_negative_prompt_s_and_its_own(tmp_path):
         found = tree[f"activations/{CROSS}"]["activation"].isel(intervention=0, label=0).sel(**chosen)
         assert np.array_equal(found.transpose("seed", ...).values, out.numpy()), half
         q = seen[f"{CROSS}.to_q"].transpose(1, 2).reshape(2, -1, 8, 8)
-        wanted = attended(Attention((attends,), heads=True), [(q, seen[f"{CROSS}.to_k"])])
+        wanted = attended(Attention((attends,), heads=True), [q, seen[f"{CROSS}.to_k"]])
         found = tree[f"attention_maps/{CROSS}"]["attention"].isel(intervention=0, label=0).sel(**chosen)
         assert np.array_equal(found.transpose("seed", ...).values, wanted.numpy()), half
     words = tree["word_maps"]["attention"]
