@@ -26,6 +26,7 @@ from flowprofile.intervening import Done, Model, interventions
 from flowprofile.kinds import Context, Kind, Request, checked, lookup
 from flowprofile.models import zoo
 from flowprofile.models.card import ModelCard
+from flowprofile.models.layouts import EMBEDDED
 from flowprofile.models.numerics import Numerics, numerics
 from flowprofile.models.sites import sites
 from flowprofile.sourcing import INVERTED, Real, real
@@ -153,6 +154,7 @@ def _context(
 ) -> Context:
     sampler, card = pipeline.sampler, found.card
     _guidance_fits(sampler, card, text)
+    _embedded_fits(sampler, card, text)
     with _placed(text, "sampler"):
         steps = stepping(sampler, card, found.model)
     return Context(
@@ -164,7 +166,9 @@ def _context(
         recipe=steps.recipe,
         whole=steps.whole,
         batch=pipeline.numerics.batch,
-        open=_guided(steps.opening(found.open), sampler.guidance_scale),
+        open=_guided(
+            steps.opening(_embedding(found.open, sampler.embedded_guidance)), sampler.guidance_scale
+        ),
         identity=found.identity,
         reference=_decoder_of(pipeline),
         labels=labels,
@@ -251,10 +255,16 @@ def _base(context: Context, identity: str) -> dict[str, Any]:
         "model": identity,
         **context.recipe,
         **({"negative": context.card.null_label} if _negated(context) else {}),
+        **({"embedded_guidance": _scale(context.sampler)} if _embeds(context.card) else {}),
         "noise": context.noise.scheme,
         "precision": "float32",
         **({"edits": "in place"} if context.compat.in_place and _edited(context) else {}),
     }
+
+
+def _scale(sampler: Sampler) -> float:
+    """What a network that imitates guidance is told."""
+    return EMBEDDED if sampler.embedded_guidance is None else sampler.embedded_guidance
 
 
 def _negated(context: Context) -> bool:
@@ -322,6 +332,26 @@ def _guided(opener: Callable[[], Any], scale: float) -> Callable[[], Any]:
         return Guided(opener(), scale)
 
     return opened
+
+
+def _embedding(opener: Callable[[], Any], scale: float | None) -> Callable[[], Any]:
+    return opener if scale is None else lambda: opener().guided_by(scale)
+
+
+def _embedded_fits(sampler: Sampler, card: ModelCard, text: Text) -> None:
+    if sampler.embedded_guidance is None or _embeds(card):
+        return
+    raise DefinitionError(
+        f"embedded_guidance = {sampler.embedded_guidance!r}, but {card.name!r} is told no scale of guidance"
+        f" ({text.place(['sampler', 'embedded_guidance'])}).",
+        consequence="It would be ignored, and the run would not be the one asked for.",
+        remedy="leave it out; guidance_scale is that of classifier-free guidance, with two calls a step",
+    )
+
+
+def _embeds(card: ModelCard) -> bool:
+    """Whether a network is told the scale of the guidance that it imitates."""
+    return bool(card.architecture != "module" and card.config.get("guidance_embeds"))
 
 
 def _guidance_fits(sampler: Sampler, card: ModelCard, text: Text) -> None:

@@ -15,6 +15,7 @@ from flowprofile.errors import DefinitionError, nearest
 from flowprofile.models import closed_forms, zoo
 from flowprofile.models.card import ModelCard
 from flowprofile.models.flows import FLOWS, matched, spacing
+from flowprofile.models.variances import said
 from flowprofile.time.rules import RULES, Rule, parameters, rule
 from flowprofile.time.schedule import Levels, schedule
 from flowprofile.time.steps import respaced
@@ -117,6 +118,7 @@ def _theirs(sampler: Sampler, card: ModelCard, model: Any) -> Stepping:
         )
     kind = str(config["_class_name"]) if sampler.rule == OWN and config is not None else sampler.rule
     matched(kind, card)
+    said(kind, {**(config or {}), **(sampler.options or {})}, card)
     from flowprofile.models.schedulers import scheduled
 
     found = scheduled(

@@ -72,6 +72,12 @@ class Sampler(Table):
         None,
         description="text of guidance's unconditional half, of a model that is told prompts; empty by default",
     )
+    embedded_guidance: float | None = Field(
+        None,
+        ge=0,
+        allow_inf_nan=False,
+        description="scale that a network which imitates guidance (FLUX.1 dev) is told; 3.5 by default",
+    )
     noise: Annotated[
         Annotated[Literal["philox", "torch"], Tag("text")] | Annotated[NoiseFile, Tag("table")],
         one_of("noise", '"philox", "torch" or { file = "x_T.npy" }'),

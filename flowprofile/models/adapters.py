@@ -30,21 +30,20 @@ class Adapted(NetworkDenoiser):
 
 
 def _unet2d(network: nn.Module, x: Tensor, index: Tensor, label: Tensor) -> Tensor:
-    """A second half of the output is a learned variance, which a sampler here does not use."""
     classes = label if getattr(network.config, "num_class_embeds", None) else None
     out: Tensor = network(x, index, class_labels=classes, return_dict=False)[0]
-    return out[:, : x.shape[1]]
+    return out
 
 
 def _dit(network: nn.Module, x: Tensor, index: Tensor, label: Tensor) -> Tensor:
     out: Tensor = network(x, index, class_labels=label, return_dict=False)[0]
-    return out[:, : x.shape[1]]
+    return out
 
 
 CALLS: Final[Mapping[str, Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]]] = MappingProxyType(
     {"UNet2DModel": _unet2d, "DiTTransformer2DModel": _dit}
 )
-"""How a class is called: its prediction for x[row channel y x], index[row] and label[row]."""
+"""How a class is called: its prediction for x[row channel y x], index[row] and label[row], which a variance may follow."""
 
 
 def load(path: str | Path, card: ModelCard) -> NetworkDenoiser:

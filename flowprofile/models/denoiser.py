@@ -55,7 +55,7 @@ class NetworkDenoiser:
     """A network and its card; puts out eps whatever the network predicts, but for a flow-matching one.
 
     That puts out its velocity eps - x_0: in pure noise, sigma = 1, eps is the state itself and holds nothing of the
-    image, so neither a step nor the predicted image could be had from it. `Levels.velocity` says so to all who read it.
+    image, so neither a step nor the predicted image could be had from it. `Levels.says` tells all who read it. Where a sampler wants it, a variance follows behind eps.
 
     v is sqrt(abar) eps - sqrt(1 - abar) x0 (Salimans and Ho, 2022), so eps = sqrt(1 - abar) x + sqrt(abar) v.
     """
@@ -69,6 +69,7 @@ class NetworkDenoiser:
         # A state t of a flow-matching network is sigma = t / T, and t is what it is told.
         self._told: Tensor | None = torch.arange(1.0, card.steps + 1) if card.prediction == "flow" else None
         self._scales = torch.ones(card.steps)
+        self._varied = False
         self._signal = torch.from_numpy(np.sqrt(bars).astype(np.float32))
         self._noise = torch.from_numpy(np.sqrt(1.0 - bars).astype(np.float32))
 
@@ -82,6 +83,7 @@ class NetworkDenoiser:
             told[t - 1], scales[t - 1] = visited.timesteps[place], visited.scales[place]
         whole = self.card.prediction != "flow" and bool((told == np.floor(told)).all())
         found._told = torch.from_numpy(told.astype(np.int64 if whole else np.float32))
+        found._varied = visited.says == "eps and variance"
         found._scales = torch.from_numpy(scales.astype(np.float32))
         found._signal = torch.from_numpy(np.sqrt(bars).astype(np.float32))
         found._noise = torch.from_numpy(np.sqrt(1.0 - bars).astype(np.float32))
@@ -92,7 +94,12 @@ class NetworkDenoiser:
         if self._told is not None:
             x = x * self._scales.to(x.device)[index].view(-1, 1, 1, 1)
             told = self._told.to(x.device)[index]
-        out = self._predicted(x, told, label)
+        whole = self._predicted(x, told, label)
+        said = self._said(whole[:, : x.shape[1]], x, index)
+        return torch.cat([said, whole[:, x.shape[1] :]], dim=1) if self._varied else said
+
+    def _said(self, out: Tensor, x: Tensor, index: Tensor) -> Tensor:
+        """What the denoiser says, of what the network predicts."""
         if self.card.prediction in ("eps", "flow"):
             return out
         signal = self._signal.to(x.device)[index].view(-1, 1, 1, 1)
@@ -102,7 +109,7 @@ class NetworkDenoiser:
         return (x - signal * out) / noise
 
     def _predicted(self, x: Tensor, index: Tensor, label: Tensor) -> Tensor:
-        """What the network itself puts out."""
+        """What the network itself puts out; behind it may stand a learned variance."""
         out: Tensor = self._network(x, index, label)
         return out
 
@@ -146,8 +153,10 @@ class Guided:
 
     def joined(self, halves: Mapping[str, Tensor]) -> Tensor:
         """The guided eps of what the halves gave."""
-        eps: Tensor = guided(halves[COND], halves[UNCOND], self.scale)
-        return eps
+        colours, conditional = self.card.shape[0], halves[COND]
+        eps: Tensor = guided(conditional[:, :colours], halves[UNCOND][:, :colours], self.scale)
+        # A learned variance is that of the conditional half.
+        return eps if conditional.shape[1] == colours else torch.cat([eps, conditional[:, colours:]], dim=1)
 
 
 def halves(denoiser: Denoiser) -> Mapping[str, Asked]:

@@ -26,6 +26,8 @@ ENCODERS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
 LONGEST: Final[Mapping[str, int]] = MappingProxyType({SD3: 256, FLUX: 512})
 """Tokens of T5's part of a prompt, as the pipelines have it by default."""
 
+EMBEDDED: Final = 3.5
+"""What FLUX.1 dev is told of the scale of guidance, unless a sampler says otherwise."""
 FLOWING: Final = frozenset({"SD3Transformer2DModel", "FluxTransformer2DModel"})
 """Classes of networks that are trained by flow matching only."""
 

@@ -3,16 +3,17 @@
 A prompt is encoded once, by itself, and remembered by its number; so rows of one call may belong to different prompts.
 """
 
+import copy
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import torch
 from torch import Tensor, nn
 
 from flowprofile.models.card import ModelCard
 from flowprofile.models.denoiser import NetworkDenoiser
-from flowprofile.models.layouts import NOTHING
+from flowprofile.models.layouts import EMBEDDED, NOTHING
 from flowprofile.models.texts import Told
 
 BLANK: Final = -1
@@ -37,6 +38,14 @@ class Prompted(NetworkDenoiser):
         self._encode = encode
         self._known: dict[int, Told] = {}
         self._pixels = pixels
+        self.embedded_guidance = EMBEDDED
+        """What a network that was trained to imitate guidance is told of its scale."""
+
+    def guided_by(self, scale: float) -> Self:
+        """The same network, told another scale of guidance."""
+        found = copy.copy(self)
+        found.embedded_guidance = scale
+        return found
 
     def _predicted(self, x: Tensor, index: Tensor, label: Tensor) -> Tensor:
         numbers = [BLANK] * len(x) if label.is_meta else label.tolist()
@@ -110,7 +119,32 @@ def _sd3(model: Prompted, x: Tensor, t: Tensor, told: Told) -> Tensor:
     return out
 
 
+def _flux(model: Prompted, x: Tensor, t: Tensor, told: Told) -> Tensor:
+    """Squares of 2 x 2 latents are one token, numbered by their row and column; a text's tokens have no place."""
+    rows, channels, height, width = x.shape
+    y, across = height // 2, width // 2
+    packed = x.reshape(rows, channels, y, 2, across, 2).permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+    places = torch.zeros(y, across, 3, device=x.device)
+    places[..., 1] += torch.arange(y, device=x.device)[:, None]
+    places[..., 2] += torch.arange(across, device=x.device)
+    scale = None
+    if model.card.config.get("guidance_embeds"):
+        scale = torch.full([rows], model.embedded_guidance, dtype=torch.float32, device=x.device)
+    out: Tensor = model.network(
+        hidden_states=packed,
+        timestep=t / 1000,
+        guidance=scale,
+        pooled_projections=told.pooled,
+        encoder_hidden_states=told.tokens,
+        txt_ids=torch.zeros(told.tokens.shape[1], 3, device=x.device),
+        img_ids=places.flatten(0, 1),
+        return_dict=False,
+    )[0]
+    squares = out.reshape(rows, y, across, channels, 2, 2).permute(0, 3, 1, 4, 2, 5)
+    return squares.reshape(rows, channels, height, width)
+
+
 CALLS: Final[Mapping[str, Callable[[Prompted, Tensor, Tensor, Told], Tensor]]] = MappingProxyType(
-    {"UNet2DConditionModel": _unet, "SD3Transformer2DModel": _sd3}
+    {"UNet2DConditionModel": _unet, "SD3Transformer2DModel": _sd3, "FluxTransformer2DModel": _flux}
 )
 """How a class is called: what it puts out for x[row channel y x], times [row] and texts."""

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from flowprofile.errors import DefinitionError, ModelError, nearest
 from flowprofile.models.flows import FLOWS
+from flowprofile.models.variances import LEARNED, VARIED, learned
 from flowprofile.time.schedule import Levels
 from flowprofile.time.visited import Visited, numbered
 
@@ -62,6 +63,8 @@ class Scheduled:
         config = self.scheduler.config
         if self.remembers:
             return "reads what the network said in earlier steps"
+        if self.visited.says == "eps and variance":
+            return "adds noise of a variance that the network says"
         clipping = next((name for name in ("clip_sample", "thresholding") if config.get(name)), None)
         return f"has {clipping} = true" if clipping is not None else None
 
@@ -96,6 +99,8 @@ class Scheduled:
                 remedy=f"begin at t = {self.visited.states[0]}",
             )
         given = [_tensor(one) for one in (x, eps, z)]
+        if self.visited.says == "eps and variance":
+            given = _with_variance(*given)
         with _drawing(type(self.scheduler), given[2]):
             told = self.scheduler.timesteps[place]
             out = self._stepping.step(given[1], told, given[0], return_dict=False, **self.options)[0]
@@ -177,7 +182,10 @@ def _made(kind: str, config: Mapping[str, Any], options: Mapping[str, Any]) -> A
                 else nearest(name, known),
             )
     taken = {name: value for name, value in config.items() if name in known}
-    asked = {"prediction_type": "epsilon"} if "prediction_type" in known else {}
+    asked: dict[str, Any] = {"prediction_type": "epsilon"} if "prediction_type" in known else {}
+    if kind != VARIED and {**taken, **options}.get("variance_type") in LEARNED:
+        # It would cut three channels off what it is given, which holds no variance.
+        asked["variance_type"] = None
     try:
         return found(**{**taken, **options, **asked})
     except (TypeError, ValueError, NotImplementedError) as error:
@@ -216,7 +224,19 @@ def _visited(scheduler: Any) -> Visited:
         timesteps=tuple(told),
         scales=tuple(scales),
         start=float(scheduler.init_noise_sigma),
+        says="eps and variance" if learned(type(scheduler).__name__, scheduler.config) else "eps",
     )
+
+
+def _with_variance(x: Tensor, said: Tensor, z: Tensor) -> list[Tensor]:
+    """What a network says with its variance, [row channel y x].
+
+    Where there is eps alone it is that of somebody who knows the image. Then the variance is the posterior's, the lower
+    end of the range, which the network would say as -1.
+    """
+    if said.shape == x.shape:
+        said = torch.cat([said, torch.full_like(said, -1.0)], dim=1)
+    return [x, said, z]
 
 
 def _straight(scheduler: Any, told: list[float], T: int) -> Visited:
@@ -236,7 +256,7 @@ def _straight(scheduler: Any, told: list[float], T: int) -> Visited:
         noises=tuple(sigmas),
         timesteps=tuple(told),
         scales=(1.0,) * len(told),
-        velocity=True,
+        says="velocity",
     )
 
 
@@ -274,12 +294,13 @@ def _drawing(kind: type, z: Tensor) -> Iterator[None]:
 
 
 def _tensor(value: Any) -> Tensor:
+    """A number is one pixel of one channel: a scheduler may look for channels."""
     if isinstance(value, Tensor):
         return value
     return (
         torch.from_numpy(value)
         if isinstance(value, np.ndarray)
-        else torch.tensor([value], dtype=torch.float64)
+        else torch.full((1, 1, 1, 1), value, dtype=torch.float64)
     )
 
 

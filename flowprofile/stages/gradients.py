@@ -133,7 +133,7 @@ def _volume(request: Request) -> list[Stage]:
 
 def _sampler(context: Context) -> dict[str, Any]:
     scheduler = {name: value for name, value in context.recipe.items() if name == "scheduler"}
-    added = {"options", "negative_prompt"}
+    added = {"options", "negative_prompt", "embedded_guidance"}
     told = context.sampler.model_dump(mode="json", include=added, exclude_none=True)
     return {"sampler": {**context.sampler.model_dump(mode="json", exclude=added), **told}, **scheduler}
 

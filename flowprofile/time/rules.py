@@ -107,10 +107,12 @@ def x0_from_eps(x: Any, eps: Any, *, schedule: Levels, t: int) -> Any:
     """The image predicted from state t: (x - noise eps) / signal, with signal = sqrt(abar), noise = sqrt(1 - abar).
 
     Where states lie on straight lines, what stands for eps is the velocity v = eps - x_0, and the image is x - noise v:
-    the first state holds no signal, so eps would say nothing of the image there.
+    the first state holds no signal, so eps would say nothing of the image there. A variance behind eps says nothing of it.
     """
-    if schedule.velocity:
+    if schedule.says == "velocity":
         return x - eps * schedule.noise(t)
+    if schedule.says == "eps and variance":
+        eps = eps[..., : x.shape[-3], :, :]
     return (x - eps * schedule.noise(t)) * (1.0 / schedule.signal(t))
 
 
@@ -125,7 +127,7 @@ def eps_from_x0(x: Any, x0: Any, *, schedule: Levels, t: int) -> Any:
             consequence="eps is undefined there.",
             remedy="ask at t >= 1",
         )
-    return (x - x0 * (1.0 if schedule.velocity else schedule.signal(t))) * (1.0 / schedule.noise(t))
+    return (x - x0 * (1.0 if schedule.says == "velocity" else schedule.signal(t))) * (1.0 / schedule.noise(t))
 
 
 def _levels(schedule: Levels, t_from: int, t_to: int) -> tuple[float, float]:

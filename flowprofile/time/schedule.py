@@ -10,11 +10,15 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol, TypeAlias
 
 import numpy as np
 
 from flowprofile.errors import DefinitionError, nearest
+
+Says: TypeAlias = Literal["eps", "velocity", "eps and variance"]
+"""What a denoiser says of a state: eps; eps - x_0 where states lie on straight lines from noise to image; or eps, and in
+as many channels behind it where between two variances that of a step lies (Nichol & Dhariwal 2021, Eq. 15)."""
 
 
 class Levels(Protocol):
@@ -43,8 +47,8 @@ class Levels(Protocol):
         ...
 
     @property
-    def velocity(self) -> bool:
-        """Whether a denoiser says eps - x_0 in these states, and not eps."""
+    def says(self) -> Says:
+        """What a denoiser says in these states."""
         ...
 
     def coords(self, times: Sequence[int]) -> dict[str, np.ndarray]:
@@ -93,9 +97,9 @@ class Schedule:
         return 1.0
 
     @property
-    def velocity(self) -> bool:
+    def says(self) -> Says:
         """A denoiser says eps."""
-        return False
+        return "eps"
 
     def signal(self, t: int) -> float:
         """Factor of x_0 in state t."""

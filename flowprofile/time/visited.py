@@ -14,6 +14,7 @@ from functools import cached_property
 import numpy as np
 
 from flowprofile.errors import DefinitionError
+from flowprofile.time.schedule import Says
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,8 @@ class Visited:
     """What each state but the last is multiplied by before the network sees it."""
     start: float = 1.0
     """Standard deviation of the first state."""
-    velocity: bool = False
-    """Whether the states lie on straight lines from noise to image, signal + noise being one, and a denoiser says
-    their direction eps - x_0."""
+    says: Says = "eps"
+    """What a denoiser says of them. Of a velocity, they lie on straight lines: signal + noise is one."""
 
     @cached_property
     def _places(self) -> dict[int, int]:
@@ -69,7 +69,7 @@ class Visited:
         On straight lines sigma is noise itself: the first state holds no signal that it could be divided by. The network is told nothing in the image: its timestep is NaN.
         """
         places = [self.place(t) for t in times]
-        per = [1.0] * len(self.signals) if self.velocity else self.signals
+        per = [1.0] * len(self.signals) if self.says == "velocity" else self.signals
         told = (*self.timesteps, math.nan)
         return {
             "alpha_bar": np.array([self.alpha_bar(t) for t in times], dtype=np.float64),

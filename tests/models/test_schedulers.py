@@ -160,6 +160,20 @@ def test_growing_a_store_gives_the_bits_of_one_run(tmp_path, kind):
             assert grown[path][name].values.tobytes() == at_once[path][name].values.tobytes(), (path, name)
 
 
+@pytest.mark.parametrize("kind", schedulers.SCHEDULERS)
+def test_a_step_of_bare_numbers_is_that_of_a_picture(kind):
+    """Coefficients of a step are read off it by giving it numbers."""
+    config = {"clip_sample": False, **({"variance_type": "learned_range"} if kind == "DDPMScheduler" else {})}
+    found = schedulers.scheduled(kind, config, steps=4, options=OPTIONS.get(kind, {}))
+    for t_from, t in itertools.pairwise(found.visited.states):
+        how = {"schedule": found.visited, "t_from": t_from, "t_to": t}
+        one = found(0.5, 0.2, 0.1, **how)
+        assert isinstance(one, float)
+        if not found.remembers:
+            whole = found(*(np.full((2, 3, 4, 4), number) for number in (0.5, 0.2, 0.1)), **how)
+            assert np.allclose(whole, one)
+
+
 def test_a_multistep_scheduler_refuses_to_begin_in_between():
     found = schedulers.scheduled("DPMSolverMultistepScheduler", {}, steps=5, options={})
     t_from, t = found.visited.states[2:4]

@@ -8,21 +8,25 @@ import numpy as np
 import pytest
 import saved_transformers
 import torch
-from diffusers import StableDiffusion3Pipeline, StableDiffusionXLPipeline
+from diffusers import FluxPipeline, StableDiffusion3Pipeline, StableDiffusionXLPipeline
 from transformers import CLIPTextModel
 
 import flowprofile as fp
 from flowprofile.conditioning.labels import prompt_number
-from flowprofile.errors import ModelError
+from flowprofile.errors import DefinitionError, ModelError
 from flowprofile.models import zoo
 from flowprofile.models.sites import sites
 from flowprofile.models.taps import tapping
 from flowprofile.time.noise import noise_batch
 
 CAT, PETS, DOG = "a cat", "a dog, a cat", "a dog"
-PIPELINES = {"sd3": StableDiffusion3Pipeline, "xl": StableDiffusionXLPipeline}
-DENOISER = {"sd3": "transformer", "xl": "unet"}
-HEARD = {"sd3": "transformer_blocks.0", "xl": "down_blocks.1.attentions.0"}
+PIPELINES = {"sd3": StableDiffusion3Pipeline, "xl": StableDiffusionXLPipeline, "flux": FluxPipeline}
+DENOISER = {"sd3": "transformer", "xl": "unet", "flux": "transformer"}
+HEARD = {
+    "sd3": "transformer_blocks.0",
+    "xl": "down_blocks.1.attentions.0",
+    "flux": "single_transformer_blocks.0",
+}
 STEPS = 4
 WITHOUT_T5 = {"text_encoder_3": None, "tokenizer_3": None}
 
@@ -50,18 +54,19 @@ def pipeline(family, model):
     return found
 
 
-def own(family, model, prompt, *, output_type, **how):
+def own(family, model, prompt, *, output_type, running=None, **how):
     """What the pipeline's own code makes of our noise, for two seeds."""
     latents = torch.from_numpy(noise_batch([0, 1], 1000, (4, 8, 8)))
     if "negative_prompt" in how:
         how["negative_prompt"] = [how["negative_prompt"]] * 2
-    return (
-        pipeline(family, model)(
-            [prompt] * 2, num_inference_steps=STEPS, latents=latents, output_type=output_type, **how
-        )
-        .images.detach()
-        .numpy()
-    )
+    if family == "flux":
+        how |= {"height": 16, "width": 16}
+        latents = FluxPipeline._pack_latents(latents, 2, 4, 8, 8)
+    found = (running or pipeline(family, model))(
+        [prompt] * 2, num_inference_steps=STEPS, latents=latents, output_type=output_type, **how
+    ).images.detach()
+    packed = family == "flux" and output_type == "latent"
+    return (FluxPipeline._unpack_latents(found, 16, 16, 2) if packed else found).numpy()
 
 
 def is_close(found, wanted):
@@ -136,6 +141,32 @@ def test_the_size_of_the_image_that_xl_is_told_is_in_its_identity(tmp_path):
     assert zoo.identity(copied) != before
 
 
+@pytest.mark.parametrize(("dev", "ours", "theirs"), [
+    (True, {}, {}),
+    (True, {"embedded_guidance": 7.0}, {"guidance_scale": 7.0}),
+    (True, GUIDED, {"true_cfg_scale": 3.0, "negative_prompt": DOG}),
+    (False, {}, {}),
+])  # fmt: skip
+def test_latents_and_images_of_flux_are_those_of_the_pipeline_itself(tmp_path, dev, ours, theirs):
+    """Dev is told a scale of guidance, and shifts its steps with the size of the picture; schnell neither."""
+    like_the_pipelines(
+        "flux", saved_transformers.folder("flux", guidance=dev), tmp_path / "store", ours, theirs
+    )
+
+
+def test_the_scale_that_a_network_is_told_is_in_the_key_and_refused_where_there_is_none(tmp_path):
+    def key(name, **sampler):
+        stages, model = {"trajectory": {}}, saved_transformers.folder("flux", guidance=True)
+        return profile(model, tmp_path / name, labels=[CAT], seeds="0:1", stages=stages, **sampler)[
+            "trajectory"
+        ].attrs["key"]
+
+    assert key("a") == key("b", embedded_guidance=3.5) != key("c", embedded_guidance=4.0)
+    for model in (saved_transformers.folder("flux", guidance=False), saved_transformers.folder("sd3")):
+        with pytest.raises(DefinitionError, match="is told no scale of guidance"):
+            profile(model, tmp_path / "d", embedded_guidance=4.0)
+
+
 def rows(model, count=8):
     card = zoo.card(model)
     denoiser = zoo.load(model, card)
@@ -181,7 +212,10 @@ def test_tokens_of_a_text_are_never_taken_for_a_picture(family):
         assert (found[name].select, found[name].shape) == (1, (16, 4, 4))
 
 
-EDITED = {"sd3": ("transformer_blocks.0", "transformer_blocks.1")}
+EDITED = {
+    "sd3": ("transformer_blocks.0", "transformer_blocks.1"),
+    "flux": ("transformer_blocks.0", "single_transformer_blocks.0"),
+}
 
 
 @pytest.mark.parametrize("family", EDITED)
@@ -224,9 +258,8 @@ def test_activations_of_a_run_are_what_hooks_in_the_pipeline_see_and_leave_its_b
     getattr(running, DENOISER[family]).get_submodule(layer).register_forward_hook(
         lambda module, given, out: heard.append((out if select is None else out[select]).clone())
     )
-    latents = torch.from_numpy(noise_batch([0, 1], 1000, (4, 8, 8)))
-    how = {"num_inference_steps": STEPS, "latents": latents, "guidance_scale": 1.0, "output_type": "latent"}
-    running([PETS] * 2, **how)
+    how = {"guidance_scale": 1.0} if family != "flux" else {}
+    own(family, model, PETS, output_type="latent", running=running, **how)
     found = tree[f"activations/{layer}"]["activation"].isel(intervention=0, label=0)
     wanted = torch.stack(heard)
     if wanted.ndim == 4:
@@ -307,5 +340,8 @@ def test_the_tokens_of_a_prompt_have_names_one_for_each_key():
     assert words[:6] == ["<|startoftext|>", "a</w>", "dog</w>", ",</w>", "a</w>", "cat</w>"]
     assert words[16:18] == ["\u2581", "a"]
     assert len(words) == 16 + 256
+    assert fp.tokens(saved_transformers.folder("flux"), PETS)[:2] == words[16:18]
+    assert len(fp.tokens(saved_transformers.folder("flux"), PETS)) == 512
+    assert fp.tokens(saved_transformers.folder("xl"), PETS) == words[:16]
     without = fp.tokens(saved_transformers.folder("sd3", third=False), PETS)
     assert without == words[:16] + [""] * 256
