@@ -76,6 +76,8 @@ class Recipe:
     """T of the schedule."""
     checkpoint: int = 250
     """Steps between saved states; does not change the weights."""
+    source: str = ""
+    """Digest of the pictures, where they come from outside; empty for data that the recipe names."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,8 @@ class Progress:
 
 Batch = tuple[NDArray[np.float32], NDArray[np.int64]]
 """Images in [-1, 1] and labels."""
+Source = Callable[[Recipe], Callable[[int], Batch]]
+"""From a recipe to a function of the step."""
 
 
 def _faces(recipe: Recipe) -> Callable[[int], Batch]:
@@ -113,10 +117,8 @@ def _digits(recipe: Recipe) -> Callable[[int], Batch]:
     return batch
 
 
-SOURCES: Final[Mapping[str, Callable[[Recipe], Callable[[int], Batch]]]] = MappingProxyType(
-    {"faces": _faces, "digits": _digits}
-)
-"""From a recipe to a function of the step."""
+SOURCES: Final[Mapping[str, Source]] = MappingProxyType({"faces": _faces, "digits": _digits})
+"""The data that a recipe may name."""
 
 RECIPES: Final[Mapping[str, Recipe]] = MappingProxyType(
     {
@@ -170,6 +172,7 @@ def train(
     listen: Callable[[Progress], None] = lambda progress: None,
     steps: int | None = None,
     resume: bool = True,
+    data: Source | None = None,
 ) -> Path:
     """Train and write `into/<name>.safetensors` with its card; returns that path.
 
@@ -185,6 +188,8 @@ def train(
         Another number of steps; the decay of the rate moves with it.
     resume
         Whether an unfinished state of the same recipe is continued; a state of another recipe is refused.
+    data
+        Where the pictures come from, if not from SOURCES; the recipe's `source` says which they are.
     """
     recipe = named(recipe) if isinstance(recipe, str) else recipe
     recipe = recipe if steps is None else replace(recipe, steps=steps)
@@ -193,7 +198,7 @@ def train(
     run = _Run(recipe)
     if resume and state_path.exists():
         run.restore(state_path)
-    batch = SOURCES[recipe.data](recipe)
+    batch = (data or SOURCES[recipe.data])(recipe)
     with _interrupts() as interrupted:
         while run.step < recipe.steps:
             loss = run.advance(*batch(run.step))
@@ -234,6 +239,7 @@ def card(recipe: Recipe) -> ModelCard:
         prediction="v",
         null_label=recipe.config.get("null_label"),
         training={name: value for name, value in asdict(recipe).items() if name in told}
+        | ({"source": recipe.source} if recipe.source else {})
         | {"recipe": fingerprint(recipe)},
     )
 
@@ -241,6 +247,8 @@ def card(recipe: Recipe) -> ModelCard:
 def fingerprint(recipe: Recipe) -> str:
     """Digest of every field that decides the weights."""
     values = {name: value for name, value in asdict(recipe).items() if name != "checkpoint"}
+    if not recipe.source:
+        del values["source"]
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
