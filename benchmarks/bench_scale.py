@@ -1,12 +1,14 @@
 """What grows with a sweep and what must not: opening, asking, selecting, memory; and what workers cost and bring."""
 
+import gc
 import multiprocessing
+import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -27,8 +29,11 @@ from flowprofile.store.store import Store
 from flowprofile.time.sample import sample
 
 QUICK = StoreLayout(durability="none")
-FORWARDS = 64 * 100
-"""Of one task of `_sweep`."""
+STEPS = 200
+FORWARDS = 64 * STEPS
+"""Of one task of `_sweep`: more than a second."""
+CALLS = 4
+"""Of what takes milliseconds, in one measurement."""
 BARE = 12
 """Tasks of a stretch of bare sampling, for each of two processes."""
 RUN_OF_EIGHT = RunDeclaration("run", "0123456789", (1, 8))
@@ -59,7 +64,7 @@ def rows(*, tiny: bool = False) -> list[Row]:
 def _flat(base: Path, *, tiny: bool) -> list[Row]:
     """A trajectory and a measure of which eight seeds are real, and all others declared."""
     times, tail = (20, (3, 8, 8)) if tiny else (1000, (3, 32, 32))
-    spent: dict[str, dict[int, float]] = {"opening": {}, "status": {}, "one profile": {}}
+    works: dict[str, dict[int, Callable[[], object]]] = {"opening": {}, "status": {}, "one profile": {}}
     for seeds in (16, 32) if tiny else (100, 1_000, 10_000):
         url = base / str(seeds)
         with Store.open(url, layout=LAYOUT) as store:
@@ -77,34 +82,44 @@ def _flat(base: Path, *, tiny: bool) -> list[Row]:
                         region, block.assign_coords(one.promise.isel(time=slice(*region.times)).coords)
                     )
         tree = fp.open(url)
-        works = {
-            "opening": partial(fp.open, url),
-            "status": partial(describe, url),
-            "one profile": lambda tree=tree: tree.profile.sel(label=0, seed=3, time=slice(30, 0)).load(),
-        }
-        for name, work in works.items():
-            spent[name][seeds] = min(_cpu_ms(work) for _ in range(1 if tiny else 7))
+        works["opening"][seeds] = partial(fp.open, url)
+        works["status"][seeds] = partial(describe, url)
+        works["one profile"][seeds] = lambda tree=tree: tree.profile.sel(
+            label=0, seed=3, time=slice(30, 0)
+        ).load()
     found = []
-    for name, by_seeds in spent.items():
+    for name, by_seeds in works.items():
         few, many = min(by_seeds), max(by_seeds)
-        shown = ", ".join(f"{seeds:,}: {ms:.0f} ms" for seeds, ms in by_seeds.items())
+        spent = _in_turn(by_seeds, rounds=1 if tiny else 21)
+        medians = {seeds: statistics.median(each) for seeds, each in spent.items()}
         if name != "status":
             found.append(
                 exact(
                     f"{name}, {many:,} seeds x 16 labels, CPU ms",
-                    by_seeds[many],
+                    medians[many],
                     target="" if tiny else "<= 100",
                 )
             )
-        found.append(exact(f"{name}, {many:,} seeds against {few:,}", by_seeds[many] / by_seeds[few],
-                           target="" if tiny else "<= 1.5x", note=shown))  # fmt: skip
+        shown = ", ".join(f"{seeds:,}: {ms:.1f} ms" for seeds, ms in medians.items())
+        ratios = [one / other for one, other in zip(spent[many], spent[few], strict=True)]
+        found.append(summary(f"{name}, {many:,} seeds against {few:,}", ratios,
+                             target="" if tiny else "<= 1.5x", note=shown))  # fmt: skip
     return found
 
 
-def _cpu_ms(work: Callable[[], object]) -> float:
-    began = time.process_time()
-    work()
-    return 1e3 * (time.process_time() - began)
+def _in_turn(works: Mapping[int, Callable[[], object]], *, rounds: int) -> dict[int, list[float]]:
+    """CPU milliseconds of each in every round: what takes a few of them is lost in a clock that drifts."""
+    spent: dict[int, list[float]] = {size: [] for size in works}
+    for work in works.values():
+        work()
+    for _ in range(rounds):
+        for size, work in works.items():
+            gc.collect()
+            began = time.process_time()
+            for _ in range(CALLS):
+                work()
+            spent[size].append(1e3 * (time.process_time() - began) / CALLS)
+    return spent
 
 
 def _readers(url: Path, *, tiny: bool) -> Row:
@@ -200,7 +215,7 @@ def _throughput(base: Path) -> Row:
 def _sweep(tasks: int) -> Pipeline:
     """So many tasks of `FORWARDS` forwards each."""
     return Pipeline.model_validate({
-        "model": "digits", "sampler": {"steps": 100}, "numerics": {"batch": 64},
+        "model": "digits", "sampler": {"steps": STEPS}, "numerics": {"batch": 64},
         "cases": {"seeds": f"0:{64 * tasks}", "labels": [3]}, "stages": {"step_mse": {"use": "mse"}},
     })  # fmt: skip
 

@@ -20,6 +20,8 @@ from flowprofile.errors import StoreError, nearest
 Names = str | Collection[str]
 TITLE: Final = "title"
 """The coordinate beside interventions that says what their definitions called them."""
+FEW: Final = 8
+"""So many values are looked for one by one."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,7 @@ class Choice:
         """Where what was asked for stands along the axis, and what of it does not."""
         if self.span is not None:
             return np.flatnonzero(self._inside(data, self.span))[:: self.span.step].tolist(), []
-        where = {value: at for at, value in enumerate(_known(data, self.axis))}
-        found = {v: [where[v]] if v in where else self._meant(v, data) for v in self.values}
+        found = {v: at or self._meant(v, data) for v, at in self._named(data).items()}
         places = list(dict.fromkeys(at for hits in found.values() for at in hits))
         return places if self.ordered else sorted(places), [v for v, hits in found.items() if not hits]
 
@@ -64,6 +65,14 @@ class Choice:
         """Positions as a key; one number drops the axis, unless it is a glob that happened to find one."""
         globbed = self.axis in (INTERVENTION, LAYER) and self.values[0] not in _known(data, self.axis)
         return places[0] if self.single and not globbed else list(places)
+
+    def _named(self, data: xr.Dataset) -> dict[Any, list[int]]:
+        """Where each value stands that is one of the axis' own; a few of many are not worth a table of all."""
+        known = np.atleast_1d(data.coords[self.axis].values)
+        if known.dtype.kind == "i" and len(self.values) <= FEW:
+            return {v: np.flatnonzero(known == v).tolist() if isinstance(v, int) else [] for v in self.values}
+        where = {value: at for at, value in enumerate(known.tolist())}
+        return {v: [where[v]] if v in where else [] for v in self.values}
 
     def _inside(self, data: xr.Dataset, span: slice) -> npt.NDArray[np.bool_]:
         known = np.atleast_1d(data.coords[self.axis].values)

@@ -8,6 +8,7 @@ import click
 
 from flowprofile.cli import options
 from flowprofile.cli.main import printed
+from flowprofile.cli.tables import as_values, interval, number, state, table
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -106,7 +107,7 @@ def compare(
         cluster=cluster,
     )
     if as_json:
-        printed(_as_json(found))
+        printed(as_values(found))
     else:
         _show(found)
     if figure is not None:
@@ -155,19 +156,6 @@ def _states(text: str | None) -> Any:
     raise click.UsageError(f"--time {text!r} names no states; write for instance 1000:100")
 
 
-def _as_json(found: "xr.Dataset") -> dict[str, Any]:
-    """The dataset as plain values, with null for what does not exist."""
-    names = [*found.coords, *found.data_vars]
-    values = {str(name): _plain(found[name].values.tolist()) for name in names}
-    return {"attributes": dict(found.attrs), "dims": {str(k): n for k, n in found.sizes.items()}, **values}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and value != value else value
-
-
 def _show(found: "xr.Dataset") -> None:
     from rich.console import Console
 
@@ -188,42 +176,42 @@ def _show(found: "xr.Dataset") -> None:
 def _curves(found: "xr.Dataset") -> "Table":
     """A few states of the curves."""
     level = f"{100 * (1 - found.attrs['alpha']):g} % of the {found.attrs['claimed']}"
-    table = _table("t", "value", "null", "excess", level)
+    made = table("t", "value", "null", "excess", level)
     count = found.sizes["time"]
     for at in sorted({round(k * (count - 1) / (SHOWN - 1)) for k in range(SHOWN)}):
         one = found.isel(time=at)
-        cells = [_number(float(one[name])) for name in ("value", "null", "excess")]
-        table.add_row(str(int(one["time"])), *cells, _interval(float(one["lower"]), float(one["upper"])))
-    return table
+        cells = [number(float(one[name])) for name in ("value", "null", "excess")]
+        made.add_row(str(int(one["time"])), *cells, interval(float(one["lower"]), float(one["upper"])))
+    return made
 
 
 def _onsets(found: "xr.Dataset") -> "Table":
     """The onset for each threshold, in the order of generation: the earliest state first."""
-    table = _table("above", "onset at t", "not before .. not after", "claimed", "null's onset")
+    made = table("above", "onset at t", "not before .. not after", "claimed", "null's onset")
     for at in range(found.sizes["delta"]):
         one = found.isel(delta=at)
-        table.add_row(f"{float(one['delta']):g}", *_onset(one), _state(float(one["null_onset"])))
-    return table
+        made.add_row(f"{float(one['delta']):g}", *_onset(one), state(float(one["null_onset"])))
+    return made
 
 
 def _pairs(found: "xr.Dataset") -> "Table":
     """A row per pair: where it is most different, and the onset above the first threshold."""
     delta = float(found["delta"].values[0])
     claimed = str(found.attrs["claimed"])
-    table = _table(
+    made = table(
         "labels", f"largest {claimed}", "at t", f"onset above {delta:g}", "not before .. not after", "claimed"
     )
     for at in range(found.sizes["pair"]):
         one = found.isel(pair=at)
         peak = one[claimed].isel(time=int(one[claimed].values.argmax()))
         names = f"{int(one['label'])}, {int(one['other_label'])}"
-        table.add_row(names, _number(float(peak)), str(int(peak["time"])), *_onset(one.isel(delta=0)))
-    return table
+        made.add_row(names, number(float(peak)), str(int(peak["time"])), *_onset(one.isel(delta=0)))
+    return made
 
 
 def _onset(one: "xr.Dataset") -> tuple[str, str, str]:
-    upper, lower = _state(float(one["onset_upper"])), _state(float(one["onset_lower"]))
-    return _state(float(one["onset"])), f"{upper} .. {lower}", "yes" if one["claimed"].item() else "no"
+    upper, lower = state(float(one["onset_upper"])), state(float(one["onset_lower"]))
+    return state(float(one["onset"])), f"{upper} .. {lower}", "yes" if one["claimed"].item() else "no"
 
 
 def _notes(found: "xr.Dataset") -> list[str]:
@@ -236,27 +224,6 @@ def _notes(found: "xr.Dataset") -> list[str]:
     if "not_kept" in found.attrs:
         notes.append(f"the result could not be kept beside the profile ({found.attrs['not_kept']})")
     return notes
-
-
-def _table(*headings: str) -> "Table":
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for heading in headings:
-        table.add_column(heading, justify="right")
-    return table
-
-
-def _number(value: float) -> str:
-    return "-" if value != value else f"{value:.4f}"
-
-
-def _interval(lower: float, upper: float) -> str:
-    return f"{_number(lower)} .. {_number(upper)}"
-
-
-def _state(t: float) -> str:
-    return "-" if t != t else f"{t:.0f}"
 
 
 def _draw(found: "xr.Dataset", path: Path) -> None:

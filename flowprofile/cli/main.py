@@ -22,6 +22,7 @@ COMMANDS: Final = {
     "verify": "stores",
     "figures": "stores",
     "compare": "comparing",
+    "stats": "statistics",
     "report": "reporting",
     "ensure": "runs",
     "merge": "upkeep",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from flowprofile.cli.options import workers
 from flowprofile.errors import FlowProfileError
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     metavar="KEY=VALUE",
     help="Override a value in all of the definitions.",
 )
+@workers
 @click.option("--allow-code", is_flag=True, help='Allow use = "module:name" to import your code.')
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 def report(
@@ -48,6 +50,7 @@ def report(
     html: str | None,
     title: str,
     overrides: tuple[str, ...],
+    cluster: str | None,
     allow_code: bool,
     quiet: bool,
 ) -> None:
@@ -60,13 +63,13 @@ def report(
     from flowprofile.report.page import Heading, page, write
 
     found = items(targets, overrides=overrides)
-    orders = Orders(Path(into), budget, overrides, allow_code)
+    orders = Orders(Path(into), budget, overrides, allow_code, cluster)
     done = []
     for section in sections(found, orders, _listening(quiet=quiet)):
         _say(section)
         done.append(section)
     path = Path(html) if html is not None else Path(into) / "report.html"
-    command = shlex.join(["flowprofile", "report", *_words(targets, budget, into, overrides)])
+    command = shlex.join(["flowprofile", "report", *_words(targets, budget, into, overrides, cluster)])
     write(path, page(done, Heading(title, command, budget)))
     click.echo(f"{path}: {len(done)} experiments, {path.stat().st_size / 1e6:.1f} MB")
     failed = [section for section in done if section.failure is not None]
@@ -102,12 +105,17 @@ def _say(section: "Section") -> None:
 
 
 def _words(
-    targets: tuple[str, ...], budget: float | None, into: str, overrides: tuple[str, ...]
+    targets: tuple[str, ...],
+    budget: float | None,
+    into: str,
+    overrides: tuple[str, ...],
+    cluster: str | None,
 ) -> list[str]:
     words = [*targets, "--into", into]
     words += [] if budget is None else ["--budget", f"{budget:g}"]
     for override in overrides:
         words += ["--set", override]
+    words += [] if cluster is None else ["--cluster", cluster]
     return words
 
 

@@ -163,6 +163,38 @@ def gaussian_rows(
     return rows
 
 
+def gaussian_fit(
+    images: ArrayLike, *, correlation: Correlation = "exponential", lags: int = 8
+) -> tuple[float, float]:
+    """(sd, length_scale) of the Gaussian that varies like these images[case channel y x], for `gaussian_rows`.
+
+    The mean image is taken away; the length is fitted to the logarithm of the correlations at 1 to `lags` pixels
+    along y and x, all channels together, as far as they are positive.
+    """
+    varied = np.asarray(images, dtype=np.float64)
+    varied = varied - varied.mean(axis=0)
+    variance = np.square(varied).mean()
+    distances = np.arange(1, min(lags + 1, *varied.shape[2:]))
+    shared = np.array(
+        [
+            (np.mean(varied[..., d:, :] * varied[..., :-d, :]) + np.mean(varied[..., d:] * varied[..., :-d]))
+            / 2
+            for d in distances
+        ]
+    )
+    if not (shared > 0).any():
+        raise DefinitionError(
+            f"Images of shape {varied.shape!r} do not vary together at any distance up to {lags} pixels.",
+            consequence="No Gaussian with a length scale varies like them.",
+            remedy="give several different images with neighbouring pixels alike",
+        )
+    power = 1 if correlation == "exponential" else 2
+    known, falls = distances[shared > 0] ** power, -np.log(shared[shared > 0] / variance)
+    rate = float((known * falls).sum() / (known * known).sum())
+    length = 1.0 / rate if power == 1 else float(np.sqrt(0.5 / rate))
+    return float(np.sqrt(variance)), length
+
+
 def _spectrum(
     size: int, length_scale: float, correlation: Any
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -120,16 +120,7 @@ def outline(path: str | Path, card: ModelCard) -> Adapted:
 def built(card: ModelCard) -> nn.Module:
     """A network of the card's class, with weights of chance."""
     try:
-        kind = getattr(importlib.import_module("diffusers"), card.architecture)
-    except ImportError as error:
-        raise ModelError(
-            "diffusers is not installed.",
-            consequence=f"A {card.architecture} cannot be built.",
-            remedy='pip install "flowprofile[diffusers]"',
-            evidence=str(error),
-        ) from error
-    try:
-        network: nn.Module = kind(**_as_written(card.config))
+        return constructed(card.architecture, card.config)
     except (TypeError, ValueError, RuntimeError, AssertionError) as error:
         raise ModelError(
             f"diffusers cannot build a {card.architecture} from the configuration of {card.name!r}.",
@@ -137,6 +128,26 @@ def built(card: ModelCard) -> nn.Module:
             remedy="save the folder again with diffusers: pipeline.save_pretrained(folder)",
             evidence=f"{type(error).__name__}: {error}",
         ) from error
+
+
+def constructed(architecture: str, config: Mapping[str, Any]) -> nn.Module:
+    """A network of a class of diffusers'; whatever its constructor raises is raised.
+
+    Raises
+    ------
+    ModelError
+        If diffusers is not installed.
+    """
+    try:
+        kind = getattr(importlib.import_module("diffusers"), architecture)
+    except ImportError as error:
+        raise ModelError(
+            "diffusers is not installed.",
+            consequence=f"A {architecture} cannot be built.",
+            remedy='pip install "flowprofile[diffusers]"',
+            evidence=str(error),
+        ) from error
+    network: nn.Module = kind(**_as_written(config))
     return network
 
 

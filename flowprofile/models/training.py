@@ -28,11 +28,9 @@ from flowprofile.conditioning.labels import LabelSpace
 from flowprofile.datasets import digits as digits_data
 from flowprofile.datasets import faces as faces_data
 from flowprofile.errors import DefinitionError, ModelError, nearest
-from flowprofile.models import weights
+from flowprofile.models import architectures, weights
 from flowprofile.models.card import ModelCard
-from flowprofile.models.layers import parse_config
 from flowprofile.models.numerics import settle
-from flowprofile.models.unet import UNet
 from flowprofile.time.schedule import schedule
 
 
@@ -45,7 +43,7 @@ class Recipe:
     data: str
     """Key of SOURCES."""
     config: Mapping[str, Any]
-    """Constructor arguments of the U-Net."""
+    """Constructor arguments of the network."""
     shape: tuple[int, int, int]
     """Channel, y, x."""
     labels: LabelSpace
@@ -78,6 +76,14 @@ class Recipe:
     """Steps between saved states; does not change the weights."""
     source: str = ""
     """Digest of the pictures, where they come from outside; empty for data that the recipe names."""
+    architecture: str = architectures.OURS
+    """The thesis' layout, or a class of diffusers'."""
+
+    @property
+    def null_label(self) -> int | None:
+        """The label that stands for none, where the network knows one."""
+        found = self.config.get("null_label", self.config.get("num_embeds_ada_norm"))
+        return None if found is None else int(found)
 
 
 @dataclass(frozen=True)
@@ -161,6 +167,48 @@ RECIPES: Final[Mapping[str, Recipe]] = MappingProxyType(
             batch=48,
             label_dropout=0.1,
         ),
+        "faces32-unet2d": Recipe(
+            name="faces32-unet2d",
+            data="faces",
+            architecture="UNet2DModel",
+            config={
+                "sample_size": 32,
+                "in_channels": 3,
+                "out_channels": 3,
+                "layers_per_block": 1,
+                "block_out_channels": (32, 64, 64),
+                "down_block_types": ("DownBlock2D", "DownBlock2D", "AttnDownBlock2D"),
+                "up_block_types": ("AttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
+                "attention_head_dim": 16,
+                "norm_num_groups": 8,
+                "num_class_embeds": 16,
+            },
+            shape=(3, 32, 32),
+            labels=faces_data.LABELS,
+            steps=3000,
+            batch=24,
+        ),
+        "faces32-dit": Recipe(
+            name="faces32-dit",
+            data="faces",
+            architecture="DiTTransformer2DModel",
+            config={
+                "sample_size": 32,
+                "patch_size": 4,
+                "in_channels": 3,
+                "out_channels": 3,
+                "num_layers": 6,
+                "num_attention_heads": 6,
+                "attention_head_dim": 32,
+                "num_embeds_ada_norm": 16,
+            },
+            shape=(3, 32, 32),
+            labels=faces_data.LABELS,
+            steps=4000,
+            batch=24,
+            learning_rate=1e-3,
+            label_dropout=0.1,
+        ),
     }
 )
 
@@ -174,7 +222,7 @@ def train(
     resume: bool = True,
     data: Source | None = None,
 ) -> Path:
-    """Train and write `into/<name>.safetensors` with its card; returns that path.
+    """Train and write `into/<name>.safetensors` with its card, or a folder of diffusers'; returns that path.
 
     Parameters
     ----------
@@ -207,10 +255,19 @@ def train(
                 run.store(state_path)
             if interrupted.is_set():
                 raise KeyboardInterrupt
-    path = Path(into) / f"{recipe.name}.safetensors"
-    weights.save(path, run.average, card(recipe))
+    path = _written(recipe, run.average, Path(into))
     state_path.unlink(missing_ok=True)
     return path
+
+
+def _written(recipe: Recipe, average: Mapping[str, Tensor], into: Path) -> Path:
+    if recipe.architecture == architectures.OURS:
+        path = into / f"{recipe.name}.safetensors"
+        weights.save(path, average, card(recipe))
+        return path
+    return architectures.save_folder(
+        into / recipe.name, recipe.architecture, recipe.config, average, recipe.times
+    )
 
 
 def named(name: str) -> Recipe:
@@ -237,7 +294,7 @@ def card(recipe: Recipe) -> ModelCard:
         schedule=recipe.schedule,
         steps=recipe.times,
         prediction="v",
-        null_label=recipe.config.get("null_label"),
+        null_label=recipe.null_label,
         training={name: value for name, value in asdict(recipe).items() if name in told}
         | ({"source": recipe.source} if recipe.source else {})
         | {"recipe": fingerprint(recipe)},
@@ -246,9 +303,9 @@ def card(recipe: Recipe) -> ModelCard:
 
 def fingerprint(recipe: Recipe) -> str:
     """Digest of every field that decides the weights."""
-    values = {name: value for name, value in asdict(recipe).items() if name != "checkpoint"}
-    if not recipe.source:
-        del values["source"]
+    left_out = {"checkpoint"} | ({"architecture"} if recipe.architecture == architectures.OURS else set())
+    left_out |= set() if recipe.source else {"source"}
+    values = {name: value for name, value in asdict(recipe).items() if name not in left_out}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -273,7 +330,7 @@ class _Run:
         self.step = 0
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
-            model = UNet(parse_config(recipe.config))
+            model = architectures.fresh(recipe.architecture, recipe.config)
         self.model: nn.Module = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.parameters = dict(self.model.named_parameters())
         self.average = {name: p.detach().clone() for name, p in self.parameters.items()}
@@ -287,7 +344,8 @@ class _Run:
         noisy, index, label, target = self._examples(images, labels)
         for parameter in self.parameters.values():
             parameter.grad = None
-        loss = nn.functional.mse_loss(self.model(noisy, index, label), target)
+        found = architectures.predicted(self.recipe.architecture, self.model, noisy, index, label)
+        loss = nn.functional.mse_loss(found, target)
         loss.backward()  # type: ignore[no-untyped-call]
         self._update()
         self.step += 1
@@ -299,7 +357,7 @@ class _Run:
         uniform = (np.arange(case) + generator.random(case)) / case
         index = np.minimum((recipe.times * uniform**recipe.time_power).astype(np.int64), recipe.times - 1)
         dropped = generator.random(case) < recipe.label_dropout
-        null = recipe.config.get("null_label")
+        null = recipe.null_label
         label = labels if null is None else np.where(dropped, null, labels)
         noise = generator.standard_normal(images.shape, np.float32)
         signal, sigma = (

@@ -14,6 +14,7 @@ import xarray as xr
 from flowprofile import opening
 from flowprofile.assembly import Assembled, assemble
 from flowprofile.axes import INTERVENTION, LABEL, SEED
+from flowprofile.clusters import executor
 from flowprofile.errors import DefinitionError, FlowProfileError
 from flowprofile.flow.events import Listen
 from flowprofile.models.card import ModelCard
@@ -76,12 +77,16 @@ class Orders:
     overrides: tuple[str, ...] = ()
     """Values given on the command line, for the commands on the page."""
     allow_code: bool = False
+    cluster: str | None = None
+    """Who computes, as `flowprofile.running.run` takes it; None for this process."""
 
 
 def sections(items: Sequence[Item], orders: Orders, listening: Listening) -> Iterator[Section]:
     """Every item as it came out, in order."""
     began = perf_counter()
-    costs = None if orders.budget is None else _costs(items, orders)
+    # Asked even where no cost depends on it, so that a wrong word is refused before anything is computed.
+    workers = 1 if orders.cluster is None else max(1, executor(orders.cluster).workers)
+    costs = None if orders.budget is None else _costs(items, orders, workers)
     for place, item in enumerate(items):
         left = None if orders.budget is None else 60 * orders.budget - (perf_counter() - began)
         yield _section(item, orders, listening, place, len(items), costs, left)
@@ -110,7 +115,9 @@ def _section(
         labels = tuple(_said(ready.card, label) for label in ready.sweep.labels)
         section = replace(section, labels=labels, card=ready.card, command=_command(item, orders, n))
         with listening(f"[{place + 1}/{count}] {item.report.item}: {item.report.title} (n = {n})") as listen:
-            outcome = run(ready, into=store, listen=listen, allow_code=orders.allow_code)
+            outcome = run(
+                ready, into=store, listen=listen, allow_code=orders.allow_code, cluster=orders.cluster
+            )
         section = replace(section, forwards=outcome.forwards, notes=tuple(outcome.warnings.values()))
         section = _judged(section, ready, count)
     except FlowProfileError as error:
@@ -209,15 +216,13 @@ def _seeds(item: Item, orders: Orders, costs: Costs | None, left: float | None) 
     return n
 
 
-def _costs(items: Sequence[Item], orders: Orders) -> Costs:
+def _costs(items: Sequence[Item], orders: Orders, workers: int) -> Costs:
     """What each would cost from nothing; one that cannot be planned is left to fail in its turn."""
     found = {}
     for item in items:
         with suppress(FlowProfileError):
-            found[item.name] = (
-                _seconds(item, item.report.least, orders),
-                _seconds(item, item.report.seeds, orders),
-            )
+            few, many = (_seconds(item, n, orders) for n in (item.report.least, item.report.seeds))
+            found[item.name] = (few / workers, many / workers)
     return found
 
 
@@ -241,7 +246,8 @@ def _time(ready: Assembled) -> None:
 
 
 def _choice(item: Item, orders: Orders) -> str:
-    return f"{item.name}@{item.digest} within {orders.budget:g} minutes"
+    by = "" if orders.cluster is None else f" by {orders.cluster}"
+    return f"{item.name}@{item.digest} within {orders.budget:g} minutes{by}"
 
 
 def _chosen(into: Path) -> dict[str, Any]:
@@ -267,6 +273,7 @@ def _command(item: Item, orders: Orders, n: int | None = None) -> str:
         sets.append(f"cases.seeds={first}:{first + n}")
     for one in sets:
         words += ["--set", one]
+    words += [] if orders.cluster is None else ["--cluster", orders.cluster]
     return shlex.join(words + (["--allow-code"] if orders.allow_code else []))
 
 

@@ -38,4 +38,7 @@ def schema() -> dict[str, Any]:
     kinds = {
         name: kind.params.model_json_schema() | {"description": kind.summary} for name, kind in KINDS.items()
     }
-    return full | {"$defs": full.get("$defs", {}) | {f"stage:{name}": table for name, table in kinds.items()}}
+    # A reference counts from the root of the document, so what a kind's tables hold within has its place there too.
+    within = {name: table for kind in kinds.values() for name, table in kind.pop("$defs", {}).items()}
+    stages = {f"stage:{name}": table for name, table in kinds.items()}
+    return full | {"$defs": full.get("$defs", {}) | within | stages}

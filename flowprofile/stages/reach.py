@@ -1,7 +1,8 @@
 """How far a pixel is pulled from, read off gradient volumes: radius of influence and radii of mass.
 
 A fixed threshold says the opposite of what happens: for an exact Gaussian denoiser it grows towards the image while
-the true reach shrinks. These numbers are of the off-diagonal part and do not depend on a row's scale.
+the true reach shrinks. These numbers are of the off-diagonal part and do not depend on a row's scale. With `gaussian`
+the same numbers of such a denoiser stand beside them: what images of that smoothness alone would give.
 """
 
 from typing import Any, Literal
@@ -14,13 +15,25 @@ from flowprofile.axes import CASE, PIXEL, TIME, X, Y
 from flowprofile.definitions import Table
 from flowprofile.errors import DefinitionError
 from flowprofile.flow.stage import Need, Stage
-from flowprofile.kinds import Kind, Request
-from flowprofile.measures import influence
+from flowprofile.kinds import Context, Kind, Request
+from flowprofile.measures import influence, nulls
 from flowprofile.stages.promises import coords
 from flowprofile.stages.splitting import Split, stages_of
 from flowprofile.store.promise import promise as promised
 
 SHARES = (0.5, 0.9)
+
+
+class Gaussian(Table):
+    """Gaussian images, whose exact denoiser is the null of a reach."""
+
+    sd: float = Field(
+        gt=0, description="standard deviation of a pixel over images, in units of pixels' values"
+    )
+    length_scale: float = Field(gt=0, description="distance in pixels over which images vary")
+    correlation: nulls.Correlation = Field(
+        "exponential", description="exponential for images with edges, rbf for smooth ones"
+    )
 
 
 class InfluenceParams(Table):
@@ -30,6 +43,9 @@ class InfluenceParams(Table):
     threshold: bool = Field(
         False,
         description="also the thesis' count of pixels above their row's mean + 0.001, which measures no reach",
+    )
+    gaussian: Gaussian | None = Field(
+        None, description="also the same of an exact Gaussian denoiser: { sd, length_scale, correlation }"
     )
 
 
@@ -73,28 +89,37 @@ def _radii(
         "pixel_x": (PIXEL, places[:, 1]),
     }
 
+    first = request.context.built[request.needs[0]]
+
     def compute(block: xr.Dataset) -> xr.Dataset:
         values = block["gradient"].transpose(CASE, TIME, PIXEL, Y, X).values
-        found = {"radius": influence.radius(values, places, weight=params.weight)}
-        radii = influence.mass_radii(values, places, shares=SHARES, weight=params.weight)
-        found |= {f"radius_{int(100 * share)}": radii[..., at] for at, share in enumerate(SHARES)}
-        plain: dict[str, np.ndarray] = {key: value.astype(np.float32) for key, value in found.items()}
-        if params.threshold:
-            plain["above_mean"] = influence.thesis_count(values)
+        plain = _read(values, places, params)
+        if params.gaussian is not None:
+            rows = [
+                _gaussian(context, first, params.gaussian, places, t) for t in block[TIME].values.tolist()
+            ]
+            alone = _read(np.stack(rows)[None], places, params)
+            plain |= {
+                f"{key}_gaussian": np.broadcast_to(value, (len(values), *value.shape[1:]))
+                for key, value in alone.items()
+            }
         return xr.Dataset(
             {key: ((CASE, TIME, PIXEL), value) for key, value in plain.items()},
             coords={TIME: block[TIME]},
         )
 
-    first = request.context.built[request.needs[0]]
-    names = ("radius", *(f"radius_{int(100 * share)}" for share in SHARES))
-
     def promise(times: tuple[int, ...]) -> xr.Dataset:
-        variables = dict.fromkeys(names, ((TIME, PIXEL), "float32"))
-        told = dict.fromkeys(names, attrs)
+        told = dict.fromkeys(("radius", *(f"radius_{int(100 * share)}" for share in SHARES)), attrs)
         if params.threshold:
-            variables["above_mean"] = ((TIME, PIXEL), "int64")
             told["above_mean"] = {"long_name": "pixels above their row's mean + 0.001", "units": "1"}
+        if params.gaussian is not None:
+            told |= {
+                f"{name}_gaussian": {**one, "long_name": f"{one['long_name']}, of an exact Gaussian denoiser"}
+                for name, one in told.items()
+            }
+        variables = {
+            name: ((TIME, PIXEL), "int64" if name.startswith("above") else "float32") for name in told
+        }
         return promised(variables, coords(times, context) | axes, variable_attrs=told)
 
     return Stage(
@@ -102,13 +127,49 @@ def _radii(
         kind="influence",
         group=f"measures/{request.name}",
         version=1,
-        params={"weight": params.weight, **({"threshold": True} if params.threshold else {})},
+        params={
+            "weight": params.weight,
+            **({"threshold": True} if params.threshold else {}),
+            **({} if params.gaussian is None else {"gaussian": params.gaussian.model_dump(mode="json")}),
+        },
         needs=(Need(f"{request.needs[0]}{suffix}"),),
         times=first.times,
         promise=promise,
         compute=compute,
         attrs={**attrs, "join": {"axis": PIXEL, "of": context.splits[request.name].of}},
     )
+
+
+def _read(rows: np.ndarray, places: np.ndarray, params: InfluenceParams) -> dict[str, np.ndarray]:
+    """What is read off rows[case time pixel y x], each [case time pixel]."""
+    found = {"radius": influence.radius(rows, places, weight=params.weight)}
+    radii = influence.mass_radii(rows, places, shares=SHARES, weight=params.weight)
+    found |= {f"radius_{int(100 * share)}": radii[..., at] for at, share in enumerate(SHARES)}
+    plain = {key: value.astype(np.float32) for key, value in found.items()}
+    return plain | ({"above_mean": influence.thesis_count(rows)} if params.threshold else {})
+
+
+def _gaussian(context: Context, volume: Stage, gaussian: Gaussian, places: np.ndarray, t: int) -> np.ndarray:
+    """The rows [pixel y x] that an exact Gaussian denoiser would give the volume in the step into t."""
+    colours, height, width = context.card.shape
+    before = context.before(t)
+    c_x, c_eps = context.factors(before, t)
+    rows = nulls.gaussian_rows(
+        places,
+        (height, width),
+        length_scale=gaussian.length_scale,
+        sd=gaussian.sd,
+        alpha_bar=context.schedule.alpha_bar(before),
+        factors=(c_x if volume.params["identity"] else 0.0, c_eps),
+        correlation=gaussian.correlation,
+    )
+    # Colours are independent: a pixel's sum over them has this one row in each colour of the input.
+    reduced: dict[str, np.ndarray] = {
+        "sum": colours * rows,
+        "abs": colours * np.abs(rows),
+        "l2": np.sqrt(colours) * np.abs(rows),
+    }
+    return reduced[volume.params["reduce"]]
 
 
 KINDS = (

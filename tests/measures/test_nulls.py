@@ -9,7 +9,7 @@ import torch
 from flowprofile.datasets.faces import faces
 from flowprofile.errors import DefinitionError
 from flowprofile.measures import between
-from flowprofile.measures.nulls import PointDenoiser, gaussian_rows, label_gap, posterior_chain
+from flowprofile.measures.nulls import PointDenoiser, gaussian_fit, gaussian_rows, label_gap, posterior_chain
 from flowprofile.measures.windows import Running
 from flowprofile.models.closed_forms import GAUSSIAN8
 from flowprofile.models.mixture import build
@@ -180,6 +180,21 @@ def test_gaussian_rows_are_the_rows_of_the_exact_denoiser(t: int):
         correlation="exponential",
     )
     assert alone.ravel() == pytest.approx(c.eps * math.sqrt(1 - abar) * inverse[13], rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize(("correlation", "power"), [("exponential", 1), ("rbf", 2)])
+def test_a_gaussian_is_found_again_from_its_images(correlation: str, power: int):
+    """Drawn from the covariance that `gaussian_rows` assumes; the other form's length would be another."""
+    distance = np.abs(np.subtract.outer(np.arange(16), np.arange(16))) / 5.0
+    factor = np.linalg.cholesky(np.exp(-(distance**power) / power) + 1e-9 * np.eye(16))
+    white = np.random.default_rng(0).normal(size=(3000, 2, 16, 16))
+    images = 0.7 + 0.3 * factor @ white @ factor.T
+    sd, length = gaussian_fit(images, correlation=correlation, lags=4)
+    assert (sd, length) == pytest.approx((0.3, 5.0), rel=0.03)
+    other = gaussian_fit(images, correlation={"rbf": "exponential", "exponential": "rbf"}[correlation])
+    assert other[1] != pytest.approx(5.0, rel=0.1)
+    with pytest.raises(DefinitionError, match="do not vary together"):
+        gaussian_fit(np.ones((4, 1, 8, 8)))
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,28 @@ def test_a_gradient_volume_is_the_jacobian_and_a_larger_mask_computes_only_its_n
     np.testing.assert_allclose(rows, expected[places[:, 0] * 8 + places[:, 1]].reshape(-1, 8, 8), atol=2e-5)
 
 
+@pytest.mark.parametrize("rows", [{}, {"reduce": "l2", "identity": False}, {"reduce": "abs"}])
+def test_the_gaussian_beside_a_reach_is_the_reach_itself_where_images_are_gaussian(store, rows):
+    """gaussian8's images have RBF correlation: the null must equal what the network's own rows give."""
+    table = {
+        "trajectory": {},
+        "volume": {"use": "gradient_volume", "mask": {"rectangle": [2, 2, 4, 6]}, "keep": [500, 25], **rows},
+        "influence": {"threshold": True, "gaussian": {"sd": 0.25, "length_scale": 1.5, "correlation": "rbf"}},
+    }
+    running.run(definition(table, model="gaussian8", labels=[0]), into=store)
+    found = fp.open(store)["measures/influence"].to_dataset().load()
+    for name in ("radius", "radius_50", "radius_90", "above_mean"):
+        np.testing.assert_allclose(
+            found[f"{name}_gaussian"].values, found[name].values, rtol=1e-3, err_msg=name
+        )
+        assert found[f"{name}_gaussian"].dtype == found[name].dtype
+    wrong = {**table, "influence": {"gaussian": {"sd": 0.25, "length_scale": 3.0, "correlation": "rbf"}}}
+    running.run(definition(wrong, model="gaussian8", labels=[0]), into=store)
+    other = fp.open(store)["measures/influence"]
+    assert np.array_equal(other["radius"].values, found["radius"].values)
+    assert not np.allclose(other["radius_gaussian"].values, found["radius"].values, rtol=0.1)
+
+
 def _jacobian(tree, *, t, before):
     """c_x I + c_eps d eps / d x of the closed form, for one colour channel."""
     import torch

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,22 @@ def test_the_second_time_nothing_is_computed_and_the_page_is_the_same(report):
     assert "120 forwards" in first
     assert re.findall(r"(\d+) forwards", second) == ["0", "0"]
     assert again == page
+
+
+def test_workers_make_the_same_page_but_for_the_command_that_names_them(report):
+    _, _, page = report()
+    shutil.rmtree("stores")
+    code, out, other = report("--cluster", "processes:2")
+    assert code == 0
+    assert "120 forwards" in out
+    assert "--cluster processes:2" in other
+    assert other.replace(" --cluster processes:2", "") == page
+
+
+def test_a_word_that_names_no_workers_is_refused_before_anything_is_computed(report):
+    code, out, page = report("--cluster", "processes:none")
+    assert (code, out, page) == (2, "", "")
+    assert not Path("stores").exists()
 
 
 def test_an_experiment_that_fails_is_shown_and_the_others_too(report, folder):

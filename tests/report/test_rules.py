@@ -212,6 +212,15 @@ def test_a_count_that_grows_while_the_radius_shrinks_is_the_thresholds_doing():
         measured = xr.Dataset({name: (dims, value) for name, value in values.items()}, coords=coords)
         found[growth] = judged("reach", {"m": measured}, stage="m", early=[90, 80], late=[10, 0]).outcome
     assert found == {2.0: "confirmed", -2.0: "explained by the null"}
+    for name in ("above_mean", "radius"):
+        measured[f"{name}_gaussian"] = measured[name] * 0 + (3 * RISING)[:, None]
+    told = {
+        row.name: row.estimate.mean
+        for row in judged("reach", {"m": measured}, stage="m", early=[90, 80], late=[10, 0]).rows
+    }
+    grown = pytest.approx(3 * (RISING[-2:].mean() - RISING[:2].mean()))
+    assert told["count of an exact Gaussian denoiser, late minus early"] == grown
+    assert told["radius of an exact Gaussian denoiser, late minus early"] == grown
 
 
 def test_a_constant_map_resembles_nothing_and_edges_are_where_pictures_change():

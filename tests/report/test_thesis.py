@@ -2,7 +2,9 @@
 
 import pytest
 
+from flowprofile.datasets.faces import faces
 from flowprofile.definitions import shipped
+from flowprofile.measures.nulls import gaussian_fit
 from flowprofile.report.carrying import Orders, sections
 from flowprofile.report.items import items
 from flowprofile.report.page import Heading, page
@@ -52,6 +54,17 @@ def test_an_experiment_runs_is_judged_and_drawn(short, name):
     assert section.verdict.sentence
     assert section.verdict.rows
     assert len(section.pictures) == len(section.item.report.figure)
+
+
+def test_the_gaussian_beside_the_reach_varies_as_the_renders_do(short):
+    table = short("fig-5.8").item.pipeline.stages["influence"]["gaussian"]
+    images = 2 * faces(7, range(2048), labels=[6] * 2048).images - 1
+    assert gaussian_fit(images) == pytest.approx((table["sd"], table["length_scale"]), rel=0.002)
+    told = [row.name for row in short("fig-5.8").verdict.rows]
+    assert [name for name in told if "Gaussian" in name] == [
+        "count of an exact Gaussian denoiser, late minus early",
+        "radius of an exact Gaussian denoiser, late minus early",
+    ]
 
 
 def test_the_planted_claim_is_not_found(short):

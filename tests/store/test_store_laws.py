@@ -21,6 +21,7 @@ from flowprofile.store.encoding import decode, encode
 from flowprofile.store.layout import Form, StoreLayout, form, layout, size
 from flowprofile.store.phases import Phase
 from flowprofile.store.promise import promise
+from flowprofile.store.record import record_from
 from flowprofile.store.regions import Region, cut, region_of
 from flowprofile.store.store import Store
 from flowprofile.store.verify import verify
@@ -326,3 +327,15 @@ def test_a_variable_without_time_beside_one_with_time(specimen, house) -> None:
     assert (read["a"] == 3).all()
     assert verify(house.url).findings == ()
     assert open_profile(house.url)["mixed"]["b"].sel(seed=1, label=0).values.tolist() == [6]
+
+
+def test_seeds_are_recorded_as_stretches_and_a_list_of_earlier_versions_is_read():
+    run = {"name": "r", "key": "0", "tile": [1, 8], "attrs": {}, "interventions": ["none"], "labels": [6],
+           "seeds": [[3, 6], [0, 2], [9, 10]], "label_coords": {}, "label_order": [], "stages": {}}  # fmt: skip
+    record = record_from({"runs": {"r@0": run}})
+    assert record.runs["r@0"].seeds == (3, 4, 5, 0, 1, 9)
+    assert record.value()["runs"]["r@0"]["seeds"] == run["seeds"]
+    assert record_from({"runs": {"r@0": {**run, "seeds": [3, 4, 5, 0, 1, 9]}}}) == record
+    assert record_from({"runs": {"r@0": {**run, "seeds": []}}}).runs["r@0"].seeds == ()
+    many = {**run, "seeds": [[0, 100_000]]}
+    assert len(record_from({"runs": {"r@0": many}}).text()) < 300

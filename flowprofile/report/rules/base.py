@@ -7,10 +7,11 @@ from typing import Annotated, Any
 import xarray as xr
 from pydantic import BeforeValidator, Field
 
-from flowprofile.axes import INTERVENTION, LABEL, OTHER, SEED, TIME
-from flowprofile.cases import CLEAN
+from flowprofile.axes import TIME
 from flowprofile.definitions import Table
-from flowprofile.errors import DefinitionError, nearest
+from flowprofile.errors import DefinitionError
+from flowprofile.estimates import curve as curve
+from flowprofile.estimates import titled as titled
 from flowprofile.report.verdicts import Verdict
 
 Nodes = Mapping[str, xr.Dataset]
@@ -43,33 +44,6 @@ Span = Annotated[tuple[int, int], BeforeValidator(_span)]
 """States from the first to the last, both included, t counting down."""
 Threshold = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 """How far beyond zero the whole interval must lie."""
-
-
-def curve(values: xr.DataArray, *, title: str = CLEAN) -> xr.DataArray:
-    """The runs of one title as [seed, time, ...]: the mean over its interventions and labels, or pairs of labels.
-
-    The seed is what is drawn at random, so labels are averaged first: two labels of one seed share all their noise.
-    """
-    if INTERVENTION in values.dims:
-        values = titled(values, title).mean(INTERVENTION)
-    if OTHER in values.dims:
-        values = values.where(values[LABEL] != values[OTHER]).mean([LABEL, OTHER], skipna=True)
-    elif LABEL in values.dims:
-        values = values.mean(LABEL)
-    return values.transpose(SEED, TIME, ...)
-
-
-def titled(values: xr.DataArray, title: str) -> xr.DataArray:
-    """The interventions of a title, as a definition calls them; "none" are the clean runs."""
-    titles = [str(one) for one in values["title"].values] if "title" in values.coords else [CLEAN]
-    places = [place for place, one in enumerate(titles) if one == title]
-    if not places:
-        raise DefinitionError(
-            f"No intervention is titled {title!r}.",
-            consequence="There is no run that the verdict could be read from.",
-            remedy=nearest(title, dict.fromkeys(titles)),
-        )
-    return values.isel({INTERVENTION: places})
 
 
 def over(values: xr.DataArray, span: tuple[int, int], *, where: str) -> xr.DataArray:

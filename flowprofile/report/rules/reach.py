@@ -3,6 +3,7 @@
 What the thesis counts, pixels above a fixed threshold, grows towards the image even for an exact Gaussian denoiser,
 whose true reach shrinks: late rows have larger entries, not farther ones. So the count is the raw effect here, and
 the radius of influence, which does not change if a row is multiplied by any number, is what must grow for it to hold.
+Where the stage has them, the table shows count and radius of such a denoiser too.
 """
 
 import xarray as xr
@@ -40,6 +41,15 @@ def judge(nodes: Nodes, params: ReachParams, alpha: float = ALPHA) -> Verdict:
             for name, told in (("above_mean", "above the threshold"), ("radius", "radius"))
             for when, span in ((early, params.early), (late, params.late))
         ),
+    ]
+    rows += [
+        Row(
+            f"{told} of an exact Gaussian denoiser, late minus early",
+            estimate(_later(node[name], params)),
+            "pixels",
+        )
+        for name, told in (("above_mean_gaussian", "count"), ("radius_gaussian", "radius"))
+        if name in node
     ]
     grows = "grows" if beyond.mean > 0 else "shrinks"
     told = (
