@@ -21,6 +21,8 @@ TOKEN: Final = "token"
 HEAD: Final = "head"
 PROMPT: Final = "prompt"
 """Coordinate of labels that are prompts."""
+IMAGE: Final = "image"
+"""Coordinate of seeds that stand for given images."""
 CASE: Final = "case"
 
 CASE_AXES: Final = (INTERVENTION, LABEL, SEED)

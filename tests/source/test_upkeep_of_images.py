@@ -1,11 +1,13 @@
 """Stores of pictures are kept like any other: joined, narrowed, exported, opened by others; each seed keeps its image."""
 
 import numpy as np
+import pytest
 import xarray as xr
 from photographs import looking, photographs
 
 import flowprofile as fp
 from flowprofile import running
+from flowprofile.errors import StoreError
 from flowprofile.store.layout import StoreLayout
 from flowprofile.store.store import Store
 from flowprofile.store.verify import verify
@@ -59,8 +61,7 @@ def test_other_programs_read_which_image_it_is(tmp_path):
         )
     )
     assert {seed: list(values) for seed, values in found.items()} == told(tmp_path / "s")
-    mine = tree.seed[(tree.image == "1.png").values].values.tolist()
-    chosen = tree.profile.sel(seed=mine, objects="predicted_x0")
+    chosen = tree.profile.sel(image="1.png", objects="predicted_x0")
     export(chosen, tmp_path / "mine.nc")
     with xr.open_datatree(tmp_path / "mine.nc", engine="h5netcdf") as read:
         assert read["image"].values.tolist() == ["1.png", "1.png"]
@@ -70,14 +71,35 @@ def test_other_programs_read_which_image_it_is(tmp_path):
 
 
 def test_axes_of_many_pictures_span_chunks_and_grow_in_them(tmp_path):
-    """Coordinates of seeds are cut at 1024; three sets of them, the last in a chunk of its own."""
+    """Coordinates of seeds are cut at 1024; these need two chunks, and the second begins while they grow."""
     folder = photographs(tmp_path / "p", (0, 1))
     stages = {"trajectory": {"keep": [0]}}
-    for draws in (300, 1024):
+    for draws in (300, 520):
         ran(folder, tmp_path / "s", draws=draws, model="gaussian8", labels=[0], **stages)
     beside = told(tmp_path / "s")
-    assert len(beside) == 2048
-    assert sorted(draw for _, _, draw in beside.values()) == sorted(2 * list(range(1024)))
+    assert len(beside) == 1040
+    assert sorted(draw for _, _, draw in beside.values()) == sorted(2 * list(range(520)))
     raw = next(iter(xr.open_datatree(tmp_path / "s" / "profile.zarr", engine="zarr").children.values()))
     assert set(raw.image.values) == {"0.png", "1.png"}
     assert verify(tmp_path / "s").sound
+
+
+def test_images_are_selected_by_name_or_glob_with_all_their_draws(tmp_path):
+    folder = photographs(tmp_path / "p", (0, 1, 12))
+    ran(folder, tmp_path / "s", draws=2)
+    tree = fp.open(tmp_path / "s")
+
+    def found(image, **more):
+        chosen = tree.profile.sel(image=image, time=500, objects="predicted_x0", **more)
+        return list(zip(chosen.image.values.tolist(), chosen.draw.values.tolist(), strict=True))
+
+    assert found("1.png") == [("1.png", 0), ("1.png", 1)]
+    assert found(["12.png", "0.png"]) == [("12.png", 0), ("12.png", 1), ("0.png", 0), ("0.png", 1)]
+    assert {name for name, _ in found("1*")} == {"1.png", "12.png"}
+    with pytest.raises(StoreError, match=r"No image is called '13\.png'.*\n.*12\.png"):
+        found("13.png")
+    with pytest.raises(StoreError, match="Both images and seeds"):
+        found("1.png", seed=3)
+    fp.profile("digits", seeds=[0], labels=[3], into=tmp_path / "t", sampler={"steps": 4})
+    with pytest.raises(StoreError, match="are of noise, not of given images"):
+        fp.open(tmp_path / "t").profile.sel(image="1.png")
