@@ -22,6 +22,8 @@ HEAD: Final = "head"
 GUIDANCE: Final = "guidance"
 PROMPT: Final = "prompt"
 """Coordinate of labels that are prompts."""
+IMAGE: Final = "image"
+"""Coordinate of seeds that stand for given images."""
 CASE: Final = "case"
 
 CASE_AXES: Final = (INTERVENTION, LABEL, SEED)

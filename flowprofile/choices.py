@@ -120,6 +120,29 @@ def texts(what: str, value: Names) -> list[str]:
     return names
 
 
+def seeds_of_images(value: Names, images: Mapping[int, str]) -> list[int]:
+    """The seeds that stand for images, by name or glob, in the order in which they are named.
+
+    Raises
+    ------
+    StoreError
+        For a name that no image has.
+    """
+    found: dict[int, None] = {}
+    for name in texts("images", value):
+        exact = [seed for seed, image in images.items() if image == name]
+        seeds = exact or [seed for seed, image in images.items() if like(image, name)]
+        if not seeds:
+            raise StoreError(
+                f"No image is called {name!r}.",
+                remedy=nearest(name, dict.fromkeys(images.values()))
+                if images
+                else "the seeds of this run are of noise, not of given images: select by seed",
+            )
+        found.update(dict.fromkeys(seeds))
+    return list(found)
+
+
 def _list_of(value: object) -> list[Any]:
     return list(value) if isinstance(value, Iterable) else []
 

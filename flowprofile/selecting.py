@@ -11,8 +11,19 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from flowprofile.axes import GUIDANCE, INTERVENTION, LABEL, LAYER, PIXEL, PROMPT, SEED, STORED_AXES, TIME
-from flowprofile.choices import Choice, Labels, Names, choose, like, said_of, texts
+from flowprofile.axes import (
+    GUIDANCE,
+    IMAGE,
+    INTERVENTION,
+    LABEL,
+    LAYER,
+    PIXEL,
+    PROMPT,
+    SEED,
+    STORED_AXES,
+    TIME,
+)
+from flowprofile.choices import Choice, Labels, Names, choose, like, said_of, seeds_of_images, texts
 from flowprofile.errors import StoreError, nearest
 from flowprofile.store.lazy import STATUS, unchunked
 
@@ -34,6 +45,7 @@ class ProfileAccessor:
         *,
         time: Any = None,
         seed: Any = None,
+        image: Names | None = None,
         label: Any = None,
         intervention: Any = None,
         layer: Any = None,
@@ -53,6 +65,8 @@ class ProfileAccessor:
             A state, states (each node gives those it has), or a slice in descending order: ``slice(800, 600)``.
         seed
             A number, numbers, or a slice of numbers, both ends included.
+        image
+            Instead of seeds, where they stand for given images: a file name, a glob, or several of these; all draws.
         label
             As seeds; or a bit string (``"0110"``), or the names of the attributes that are set (``["male",
             "smile"]`` is one label, ``[["male"], "0110", 7]`` are three).
@@ -88,7 +102,7 @@ class ProfileAccessor:
         """
         asked = {
             TIME: time, SEED: seed, LABEL: label, INTERVENTION: intervention, LAYER: layer, PIXEL: pixel,
-            GUIDANCE: guidance,
+            GUIDANCE: guidance, IMAGE: image,
         }  # fmt: skip
         asked = {axis: value for axis, value in asked.items() if value is not None}
         # An iterator can be walked once, but is asked of every run.
@@ -102,7 +116,9 @@ class ProfileAccessor:
     def _sel(
         self, asked: Mapping[str, Any], objects: Names | None, measures: Names | None
     ) -> xr.DataTree | xr.Dataset:
-        choices = [choose(axis, value, self._labels) for axis, value in asked.items()]
+        if IMAGE in asked:
+            asked = {**self._by_image(asked[IMAGE], asked), **asked}
+        choices = [choose(axis, value, self._labels) for axis, value in asked.items() if axis != IMAGE]
         wanted = self._wanted(objects, measures)
         parts = {path: _selected(path, unchunked(data), choices) for path, data in wanted.items()}
         nodes = {path: part for path, part in parts.items() if part is not None}
@@ -183,6 +199,19 @@ class ProfileAccessor:
                 raise StoreError(f"No node is named {pattern!r}.", remedy=nearest(pattern, nodes))
             found |= here
         return found
+
+    def _by_image(self, value: Names, asked: Mapping[str, Any]) -> dict[str, list[int]]:
+        """The seeds of images."""
+        if SEED in asked:
+            raise StoreError(
+                "Both images and seeds are asked for.",
+                consequence="An image is the seeds of its draws.",
+                remedy="name one of the two",
+            )
+        coords = self._tree.coords
+        named = np.atleast_1d(coords[IMAGE].values).tolist() if IMAGE in coords else []
+        seeds = np.atleast_1d(coords[SEED].values).tolist() if named else []
+        return {SEED: seeds_of_images(value, dict(zip(seeds, named, strict=True)))}
 
     def _labels(self) -> Labels:
         for node in (self._tree, *self._tree.parents):

@@ -41,19 +41,71 @@ def models(name: str | None, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("recipe")
+@click.argument("recipe", required=False)
 @click.option(
     "--into",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Folder of checkpoints.  [default: out/train/RECIPE]",
+    help="Folder of checkpoints.  [default: out/train/NAME]",
 )
 @click.option("--steps", type=click.IntRange(min=1), help="Fewer or more steps than the recipe's own.")
 @click.option("--fresh", is_flag=True, help="Begin anew even if there is a checkpoint to resume from.")
-def train(recipe: str, into: Path | None, steps: int | None, fresh: bool) -> None:
-    """Train a shipped model again from its RECIPE (faces32 or digits). Interrupt and repeat to resume."""
-    from flowprofile.cli.training import trained
+@click.option(
+    "--images",
+    type=click.Path(path_type=Path),
+    help="Instead of a RECIPE: a folder in CelebA's layout, img_align_celeba/*.jpg and list_attr_celeba.txt.",
+)
+@click.option(
+    "--attributes", help="With --images: names of the label's bits, in order, as the table has them."
+)
+@click.option("--size", type=click.IntRange(min=2, max=1024), help="With --images: side.  [default: 32]")
+@click.option("--name", help="With --images: what the model is called.  [default: FOLDER-SIZE]")
+@click.option("--dim", type=click.IntRange(min=6), help="With --images: width of the first level.")
+@click.option("--mults", help="With --images: widths of the levels as multiples of it.  [default: 1,2,4]")
+def train(
+    recipe: str | None,
+    into: Path | None,
+    steps: int | None,
+    fresh: bool,
+    images: Path | None,
+    attributes: str | None,
+    size: int | None,
+    name: str | None,
+    dim: int | None,
+    mults: str | None,
+) -> None:
+    """Train a shipped model again from its RECIPE (faces32 or digits), or one of your own pictures (--images).
 
-    click.echo(trained(recipe, into=into or Path("out") / "train" / recipe, steps=steps, fresh=fresh))
+    Interrupt and repeat to resume.
+    """
+    from flowprofile.cli.training import on_pictures, trained
+
+    if (recipe is None) == (images is None):
+        raise click.UsageError("Give either a RECIPE (faces32 or digits) or --images FOLDER.")
+    if images is None:
+        belong = {"attributes": attributes, "size": size, "name": name, "dim": dim, "mults": mults}
+        stray = next((option for option, value in belong.items() if value is not None), None)
+        if stray is not None:
+            raise click.UsageError(f"--{stray} belongs to --images; a recipe decides it itself.")
+        assert recipe is not None
+        click.echo(trained(recipe, into=into or Path("out") / "train" / recipe, steps=steps, fresh=fresh))
+        return
+    if attributes is None:
+        raise click.UsageError(
+            "--images needs --attributes, for instance --attributes Bangs,Male,Smiling,Wearing_Lipstick."
+        )
+    click.echo(
+        on_pictures(
+            images,
+            attributes,
+            into=into,
+            size=size or 32,
+            name=name,
+            steps=steps,
+            fresh=fresh,
+            dim=dim,
+            mults=mults,
+        )
+    )
 
 
 @click.command()

@@ -1,24 +1,64 @@
-"""The training of a shipped model, with its progress on the terminal."""
+"""The training of a model, with its progress on the terminal."""
 
 from pathlib import Path
 
+import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from flowprofile.models import training
+from flowprofile.models.training import Recipe, Source
 
 
-def trained(recipe: str, *, into: Path, steps: int | None, fresh: bool) -> str:
+def trained(
+    recipe: str | Recipe, *, into: Path, steps: int | None, fresh: bool, data: Source | None = None
+) -> str:
     """Train and say where the weights are."""
-    training.named(recipe)
+    found = training.named(recipe) if isinstance(recipe, str) else recipe
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        row = bar.add_task(recipe, total=None)
+        row = bar.add_task(found.name, total=None)
 
         def listen(progress: training.Progress) -> None:
             bar.update(
                 row, completed=progress.step, total=progress.steps, description=f"loss {progress.loss:.4f}"
             )
 
-        path = training.train(recipe, into=into, listen=listen, steps=steps, resume=not fresh)
+        path = training.train(found, into=into, listen=listen, steps=steps, resume=not fresh, data=data)
     return f"{path}"
+
+
+def on_pictures(
+    images: Path,
+    attributes: str,
+    *,
+    into: Path | None,
+    size: int,
+    name: str | None,
+    steps: int | None,
+    fresh: bool,
+    dim: int | None,
+    mults: str | None,
+) -> str:
+    """Train a model of a folder's pictures and say how it is used."""
+    from flowprofile.models.pictured import pictured
+
+    recipe, data = pictured(
+        images,
+        [one.strip() for one in attributes.split(",") if one.strip()],
+        size=size,
+        name=name,
+        steps=steps,
+        dim=dim,
+        mults=None if mults is None else _numbers(mults),
+    )
+    target = into or Path("out") / "train" / recipe.name
+    path = trained(recipe, into=target, steps=None, fresh=fresh, data=data)
+    return f"{path}\nflowprofile run first-profile --set model={path} --set cases.labels=[0] --into out/{recipe.name}"
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise click.BadParameter("give numbers such as 1,2,4", param_hint="'--mults'")
+    return tuple(int(part) for part in parts)

@@ -34,6 +34,8 @@ MAX_PIXELS: Final = 1 << 25
 _MODES: Final = {1: ("L", "1"), 3: ("RGB",)}
 """Pillow's modes of so many channels."""
 _DIGITS: Final = 32
+_BAND: Final = 256
+"""Rows that are resized together."""
 _BOMBS: Final = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 _READ: Final = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, *_BOMBS)
 """What a decoder does with bytes that are no picture."""
@@ -115,18 +117,26 @@ def decoded(picture: Picture, shape: tuple[int, int, int]) -> Pixels:
     DefinitionError
         If the file is damaged or no longer what it was.
     """
-    with _sound(picture.path, ""):
-        data = _bytes(picture.path, "")
-        if _digest(data) != picture.digest:
+    return opened(picture.path, shape, digest=picture.digest)
+
+
+def opened(path: Path, shape: tuple[int, int, int], *, digest: str | None = None) -> Pixels:
+    """The picture in a file cropped and resized to (channel, y, x), from 0, black, to 1, white.
+
+    With a digest, a file that has another one is refused.
+    """
+    with _sound(path, ""):
+        data = _bytes(path, "")
+        if digest is not None and _digest(data) != digest:
             raise DefinitionError(
-                f"The picture {str(picture.path)!r} has changed since this run began.",
+                f"The picture {str(path)!r} has changed since this run began.",
                 consequence="Results of two pictures would be taken for one.",
                 remedy="leave it alone while a run goes on, and give the command again: it is a new picture then",
-                evidence=f"{picture.digest} then, {_digest(data)} now",
+                evidence=f"{digest} then, {_digest(data)} now",
             )
-        with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as opened:
-            _fits(opened, picture.path, shape[0], "")
-            upright = ImageOps.exif_transpose(opened)
+        with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as file:
+            _fits(file, path, shape[0], "")
+            upright = ImageOps.exif_transpose(file)
             values = np.asarray(upright.convert(_MODES[shape[0]][0]), dtype=np.uint8)
     return prepared(values.reshape(*values.shape[:2], shape[0]), shape[1:])
 
@@ -145,9 +155,10 @@ def prepared(values: NDArray[np.uint8], size: tuple[int, int]) -> Pixels:
     part = values[top : top + crop[0], left : left + crop[1]].transpose(2, 0, 1)
     if crop == size:
         return part.astype(np.float32) / np.float32(255)
-    down, across = triangle(crop[0], height), triangle(crop[1], width)
-    resized = down @ (part.astype(np.float64) / 255) @ across.T
-    return np.ascontiguousarray(resized, dtype=np.float32)
+    down, across = triangle(crop[0], height), triangle(crop[1], width).T
+    # A band of rows at a time: the whole as float64 would take eight times the picture.
+    bands = [part[:, row : row + _BAND].astype(np.float64) @ across for row in range(0, crop[0], _BAND)]
+    return np.asarray(down @ np.concatenate(bands, axis=1) / 255, dtype=np.float32)
 
 
 @cache

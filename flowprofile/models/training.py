@@ -74,6 +74,8 @@ class Recipe:
     """T of the schedule."""
     checkpoint: int = 250
     """Steps between saved states; does not change the weights."""
+    source: str = ""
+    """Digest of the pictures, where they come from outside; empty for data that the recipe names."""
     architecture: str = architectures.OURS
     """The thesis' layout, or a class of diffusers'."""
 
@@ -98,6 +100,8 @@ class Progress:
 
 Batch = tuple[NDArray[np.float32], NDArray[np.int64]]
 """Images in [-1, 1] and labels."""
+Source = Callable[[Recipe], Callable[[int], Batch]]
+"""From a recipe to a function of the step."""
 
 
 def _faces(recipe: Recipe) -> Callable[[int], Batch]:
@@ -119,10 +123,8 @@ def _digits(recipe: Recipe) -> Callable[[int], Batch]:
     return batch
 
 
-SOURCES: Final[Mapping[str, Callable[[Recipe], Callable[[int], Batch]]]] = MappingProxyType(
-    {"faces": _faces, "digits": _digits}
-)
-"""From a recipe to a function of the step."""
+SOURCES: Final[Mapping[str, Source]] = MappingProxyType({"faces": _faces, "digits": _digits})
+"""The data that a recipe may name."""
 
 RECIPES: Final[Mapping[str, Recipe]] = MappingProxyType(
     {
@@ -218,6 +220,7 @@ def train(
     listen: Callable[[Progress], None] = lambda progress: None,
     steps: int | None = None,
     resume: bool = True,
+    data: Source | None = None,
 ) -> Path:
     """Train and write `into/<name>.safetensors` with its card, or a folder of diffusers'; returns that path.
 
@@ -233,6 +236,8 @@ def train(
         Another number of steps; the decay of the rate moves with it.
     resume
         Whether an unfinished state of the same recipe is continued; a state of another recipe is refused.
+    data
+        Where the pictures come from, if not from SOURCES; the recipe's `source` says which they are.
     """
     recipe = named(recipe) if isinstance(recipe, str) else recipe
     recipe = recipe if steps is None else replace(recipe, steps=steps)
@@ -241,7 +246,7 @@ def train(
     run = _Run(recipe)
     if resume and state_path.exists():
         run.restore(state_path)
-    batch = SOURCES[recipe.data](recipe)
+    batch = (data or SOURCES[recipe.data])(recipe)
     with _interrupts() as interrupted:
         while run.step < recipe.steps:
             loss = run.advance(*batch(run.step))
@@ -291,6 +296,7 @@ def card(recipe: Recipe) -> ModelCard:
         prediction="v",
         null_label=recipe.null_label,
         training={name: value for name, value in asdict(recipe).items() if name in told}
+        | ({"source": recipe.source} if recipe.source else {})
         | {"recipe": fingerprint(recipe)},
     )
 
@@ -298,6 +304,7 @@ def card(recipe: Recipe) -> ModelCard:
 def fingerprint(recipe: Recipe) -> str:
     """Digest of every field that decides the weights."""
     left_out = {"checkpoint"} | ({"architecture"} if recipe.architecture == architectures.OURS else set())
+    left_out |= set() if recipe.source else {"source"}
     values = {name: value for name, value in asdict(recipe).items() if name not in left_out}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -114,13 +114,7 @@ def _compared(
     request: Request, params: Compared, shown: Sequence[Shown], times: tuple[int, ...]
 ) -> list[Stage]:
     context, guidance = request.context, halves(request)
-    if params.between == "steps":
-        needs_chain(
-            context.real,
-            "A distance between steps is asked for",
-            request.place,
-            remedy='use between = "labels"',
-        )
+    _comparable(request, params, times)
     names = [one.name for one in shown]
     attrs: dict[str, Any] = {
         "long_name": f"Frobenius distance between {params.between}",
@@ -133,12 +127,6 @@ def _compared(
     if params.between == "labels":
         labels = several_labels(context, place=request.place)
         axes[OTHER], settings["labels"] = np.array(labels), labels
-    elif len(times) < 2:
-        raise DefinitionError(
-            f"A distance between steps needs two kept states ({request.place}).",
-            consequence="There is no earlier one to compare with.",
-            remedy="keep more states",
-        )
     steps = params.between == "steps"
     # What several layers share (one backward pass) is read once.
     sources = list(dict.fromkeys(one.stage.name for one in shown))
@@ -184,6 +172,24 @@ def _compared(
     )
     new = {one.stage.name: one.stage for one in shown if one.stage.name not in context.built}
     return [*new.values(), made]
+
+
+def _comparable(request: Request, params: Compared, times: tuple[int, ...]) -> None:
+    """Refuse a distance between steps where there are none."""
+    if params.between != "steps":
+        return
+    needs_chain(
+        request.context.real,
+        "A distance between steps is asked for",
+        request.place,
+        remedy='use between = "labels"',
+    )
+    if len(times) < 2:
+        raise DefinitionError(
+            f"A distance between steps needs two kept states ({request.place}).",
+            consequence="There is no earlier one to compare with.",
+            remedy="keep more states",
+        )
 
 
 KINDS = (

@@ -69,16 +69,7 @@ def _image_measure(request: Request, *, kind: str, values: Values, paired: Paire
             consequence="Where two runs are one computation it is infinite.",
             remedy='use "mse" there',
         )
-    if compared != "final":
-        needs_chain(
-            context.real,
-            f"{kind.upper()} between {compared} is asked for",
-            request.place,
-            remedy='use between = "final" (the state and its image), or ask what the network shows: predicted_x0,'
-            " activations, max_channel, attention, gradients",
-        )
-    if compared == "clean":
-        interventions_to_compare(context, place=request.place)
+    _comparable(request, kind, compared)
     times = _measured(request, params, kind)
     lo, hi = context.card.pixel_range
     settings = params.model_dump(exclude={"keep"})
@@ -121,6 +112,20 @@ def _image_measure(request: Request, *, kind: str, values: Values, paired: Paire
     return (
         [replace(measured, attrs={"null": ""})] if apart else [measured, stage(f"{request.name}.null", NULL)]
     )
+
+
+def _comparable(request: Request, kind: str, compared: str) -> None:
+    """Refuse a comparison that the states do not allow, or that has nothing to compare with."""
+    if compared != "final":
+        needs_chain(
+            request.context.real,
+            f"{kind.upper()} between {compared} is asked for",
+            request.place,
+            remedy='use between = "final" (the state and its image), or ask what the network shows: predicted_x0,'
+            " activations, max_channel, attention, gradients",
+        )
+    if compared == "clean":
+        interventions_to_compare(request.context, place=request.place)
 
 
 _OTHERS: Final = {

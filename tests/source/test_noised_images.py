@@ -173,6 +173,23 @@ def test_pictures_never_share_a_run_with_samples_or_other_preparations(tmp_path)
     assert not set(given.graph.keys.values()) & set(sampled.graph.keys.values())
 
 
+def test_on_the_grid_of_a_scheduler_that_remembers_each_state_stands_by_itself(tmp_path):
+    how = {"sampler": {"rule": "DPMSolverMultistepScheduler"}, "steps": 8}
+    pipeline = looking(photographs(tmp_path / "p"), **how, trajectory={"keep": [0]})
+    ready = running.assembled(pipeline)
+    assert ready.context.whole
+    assert not ready.graph.chain("trajectory").whole
+    grid = ready.context.grid
+    kept = looking(tmp_path / "p", **how, predicted_x0={"keep": [grid[4]]}, trajectory={"keep": [grid[3]]})
+    assert ran(kept, tmp_path / "s").forwards == 3
+    tree, levels = fp.open(tmp_path / "s"), ready.context.schedule
+    images = ready.context.real.images(tree.seed.values.tolist())
+    for row, seed in enumerate(tree.seed.values.tolist()):
+        z = noise(seed >> 10, grid[3], (1, 8, 8), purpose="image")
+        expected = np.float32(levels.signal(grid[3])) * images[row] + np.float32(levels.noise(grid[3])) * z
+        assert np.array_equal(tree["trajectory"].x_t.sel(seed=seed, time=grid[3]).values[0, 0], expected)
+
+
 def test_an_ablation_acts_on_what_the_network_shows_of_the_same_states(tmp_path):
     table = {"cut": {"kind": "ablate", "layer": "mid_attn.fn", "channel": 3, "time": [999, 500]}}
     folder = photographs(tmp_path / "p")
