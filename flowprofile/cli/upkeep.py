@@ -160,7 +160,7 @@ def migrate(store: str, into: str, layout: str | None) -> None:
     "--into",
     required=True,
     metavar="FILE|STORE",
-    help="A new file (.nc, .safetensors, .zarr); a name without an ending, or an address, is a store.",
+    help="A new file (.nc, .safetensors, .zarr, .arrow, .parquet); a name without an ending, or an address, is a store.",
 )
 @click.option("--objects", multiple=True, help="Names or globs: trajectory, activations/*.")
 @click.option("--measures", multiple=True, help="Names of measures.")

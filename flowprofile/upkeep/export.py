@@ -1,4 +1,4 @@
-"""A selection, in a file that other programs read: NetCDF, safetensors, or plain Zarr."""
+"""A selection, in a file that other programs read: NetCDF, safetensors, plain Zarr, or a table."""
 
 import json
 import os
@@ -13,8 +13,9 @@ import xarray as xr
 
 from flowprofile.errors import StoreError
 from flowprofile.store.lazy import STATUS
+from flowprofile.upkeep.tables import TABLES, arrow, write_table
 
-FORMATS = (".nc", ".safetensors", ".zarr")
+FORMATS = (".nc", ".safetensors", ".zarr", *TABLES)
 PRESENT = 2
 """The status of a cell that is stored."""
 
@@ -27,36 +28,36 @@ def export(selection: xr.DataTree | xr.Dataset, into: str | os.PathLike[str]) ->
     selection
         What `tree.profile.sel(...)` gave, a node, or the tree.
     into
-        A file or folder that does not exist yet and ends in ``.nc``, ``.safetensors`` or ``.zarr``.
+        A file or folder that does not exist yet and ends in ``.nc``, ``.safetensors`` or ``.zarr``; or, of one
+        object, a table: ``.arrow`` or ``.parquet`` (`flowprofile.upkeep.tables`), which is written batch by batch.
 
     Raises
     ------
     StoreError
-        If the ending is another one, or something is there.
+        If the ending is another one, something is there, or what writes it is not installed.
     """
     path = Path(into)
     if path.suffix not in FORMATS:
         raise StoreError(
             f"{str(path)!r} ends in none of {', '.join(FORMATS)}.",
             consequence="It is not known what to write.",
-            remedy="choose .nc for xarray, R, Julia and Matlab, .safetensors for torch, .zarr for large selections",
+            remedy="choose .nc for xarray, R, Julia and Matlab, .safetensors for torch, .zarr for large selections,"
+            " .arrow or .parquet for tables",
         )
     if path.exists():
         raise StoreError(
             f"{str(path)!r} exists.", consequence="Nothing is overwritten.", remedy="name another file"
         )
     tree = _tree(selection)
+    if path.suffix in TABLES:
+        arrow()
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.part{path.suffix}")
-    # Zarr has no fixed-width text that every reader knows; the others have nothing else.
-    tree = tree.map_over_datasets(partial(_plain, text=object if path.suffix == ".zarr" else str))
     try:
-        if path.suffix == ".nc":
-            _netcdf(tree, temporary)
-        elif path.suffix == ".zarr":
-            tree.to_zarr(temporary, mode="w", consolidated=False)
+        if path.suffix in TABLES:
+            write_table(tree, temporary)
         else:
-            _safetensors(tree, temporary)
+            _whole(tree, temporary)
         temporary.replace(path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -64,6 +65,18 @@ def export(selection: xr.DataTree | xr.Dataset, into: str | os.PathLike[str]) ->
             temporary.unlink()
         raise
     return path
+
+
+def _whole(tree: xr.DataTree, path: Path) -> None:
+    """Write a tree whose arrays fit in memory, or by blocks where they are dask's."""
+    # Zarr has no fixed-width text that every reader knows; the others have nothing else.
+    tree = tree.map_over_datasets(partial(_plain, text=object if path.suffix == ".zarr" else str))
+    if path.suffix == ".nc":
+        _netcdf(tree, path)
+    elif path.suffix == ".zarr":
+        tree.to_zarr(path, mode="w", consolidated=False)
+    else:
+        _safetensors(tree, path)
 
 
 def missing(selection: xr.DataTree | xr.Dataset) -> tuple[int, int]:
