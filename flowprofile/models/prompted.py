@@ -33,7 +33,7 @@ class Prompted(NetworkDenoiser):
         *,
         pixels: int = 8,
     ) -> None:
-        """`pixels` is how many of an image's sides lie in one of a latent's, for a network that is told its size."""
+        """`pixels` along a side of the image belong to one latent: a network may be told the size of its image."""
         super().__init__(network, card)
         self._encode = encode
         self._known: dict[int, Told] = {}

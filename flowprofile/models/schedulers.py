@@ -240,7 +240,10 @@ def _with_variance(x: Tensor, said: Tensor, z: Tensor) -> list[Tensor]:
 
 
 def _straight(scheduler: Any, told: list[float], T: int) -> Visited:
-    """States on straight lines from noise to image, shown to the network as they are."""
+    """States on straight lines from noise to image, shown to the network as they are.
+
+    Their times are T sigma, so they are numbered by those, and not by one more.
+    """
     sigmas = [float(sigma) for sigma in scheduler.sigmas]
     if any(after >= before for before, after in pairwise(sigmas)):
         raise DefinitionError(
@@ -251,7 +254,8 @@ def _straight(scheduler: Any, told: list[float], T: int) -> Visited:
         )
     return Visited(
         T=T,
-        states=numbered(told, T),
+        # A float32 of 0.7 T may be a little more than that, and would be a state further up.
+        states=numbered([math.ceil(round(one, 3)) - 1 for one in told], T),
         signals=tuple(1.0 - sigma for sigma in sigmas),
         noises=tuple(sigmas),
         timesteps=tuple(told),

@@ -91,6 +91,11 @@ def test_states_say_their_time_and_noise_and_are_whole_numbers_that_fall_to_0(mo
     assert np.allclose(x.sigma.values, sigma)
     assert np.allclose(x.timestep.values[:-1], own.timesteps.double().numpy())
     assert np.isnan(x.timestep.values[-1])
+    # Of a time that is whole, t is that time: sigma is t / T.
+    whole = schedulers.scheduled(FLOW, {"shift": 1.0}, steps=1000, options={}).visited
+    assert whole.states == tuple(range(1000, -1, -1))
+    assert np.allclose(whole.noises, np.array(whole.states) / 1000, atol=1e-6)
+    assert x.time.values.tolist() == [*np.ceil(np.round(x.timestep.values[:-1], 3)), 0]
     assert np.allclose(x.alpha_bar.values, (1 - sigma) ** 2 / ((1 - sigma) ** 2 + sigma**2))
 
 
