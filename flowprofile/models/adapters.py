@@ -4,7 +4,6 @@ An adapter says how one class is called and which part of its output is the pred
 guidance, taps, gradients) is what every network has. diffusers is imported when a model of its own is opened.
 """
 
-import importlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -17,6 +16,7 @@ from flowprofile.errors import ModelError
 from flowprofile.models import folders, layouts, weights
 from flowprofile.models.card import ModelCard
 from flowprofile.models.denoiser import NetworkDenoiser
+from flowprofile.models.libraries import library
 from flowprofile.models.prompted import Prompted
 from flowprofile.models.sites import places
 from flowprofile.models.stored import Folder
@@ -111,15 +111,7 @@ def constructed(architecture: str, config: Mapping[str, Any]) -> nn.Module:
     ModelError
         If diffusers is not installed.
     """
-    try:
-        kind = getattr(importlib.import_module("diffusers"), architecture)
-    except ImportError as error:
-        raise ModelError(
-            "diffusers is not installed.",
-            consequence=f"A {architecture} cannot be built.",
-            remedy='pip install "flowprofile[diffusers]"',
-            evidence=str(error),
-        ) from error
+    kind = getattr(library("diffusers", consequence=f"A {architecture} cannot be built."), architecture)
     network: nn.Module = kind(**_as_written(config))
     return network
 

@@ -4,7 +4,6 @@ A finding about one network may be about its layout. So the faces can be learned
 data, the loss and the noise. The thesis' U-Net becomes one file, the others a folder as diffusers would have saved it.
 """
 
-import importlib
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from flowprofile.models import adapters
 from flowprofile.models.layers import parse_config
+from flowprofile.models.libraries import library
 from flowprofile.models.unet import UNet
 
 OURS: Final = "unet"
@@ -51,7 +51,7 @@ def save_folder(
     beside = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(beside, ignore_errors=True)
     network.save_pretrained(beside)
-    scheduler: Any = importlib.import_module("diffusers").DDPMScheduler
+    scheduler = library("diffusers", consequence="The folder would have no scheduler.").DDPMScheduler
     scheduler(num_train_timesteps=times, prediction_type="v_prediction", clip_sample=False).save_pretrained(
         beside
     )

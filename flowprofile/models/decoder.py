@@ -1,6 +1,5 @@
 """Latents as images: the second half of a VAE, from a model's own folder."""
 
-import importlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from flowprofile.errors import ModelError
 from flowprofile.models import folders
+from flowprofile.models.libraries import library
 from flowprofile.models.numerics import settle
 
 
@@ -25,15 +25,7 @@ def decoder(path: str | Path) -> Callable[[NDArray[np.float32]], NDArray[np.floa
         If diffusers is not installed, or the folder has no VAE that it can read.
     """
     folder = folders.decoder(path)
-    try:
-        kind: Any = importlib.import_module("diffusers").AutoencoderKL
-    except ImportError as error:
-        raise ModelError(
-            "diffusers is not installed.",
-            consequence="Latents cannot be turned into images.",
-            remedy='pip install "flowprofile[diffusers]"',
-            evidence=str(error),
-        ) from error
+    kind = library("diffusers", consequence="Latents cannot be turned into images.").AutoencoderKL
     settle()
     try:
         vae = kind.from_pretrained(

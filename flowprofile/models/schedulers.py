@@ -20,8 +20,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flowprofile.errors import DefinitionError, ModelError, nearest
+from flowprofile.errors import DefinitionError, nearest
 from flowprofile.models.flows import FLOWS
+from flowprofile.models.libraries import EXTRA, library
 from flowprofile.models.variances import LEARNED, VARIED, learned
 from flowprofile.time.schedule import Levels
 from flowprofile.time.visited import Visited, numbered
@@ -162,15 +163,10 @@ def _made(kind: str, config: Mapping[str, Any], options: Mapping[str, Any]) -> A
             consequence="It is not known what its states hold.",
             remedy=f"{nearest(kind, SCHEDULERS)}, or the rules ddpm and ddim",
         )
-    try:
-        found = getattr(importlib.import_module("diffusers"), kind)
-    except ImportError as error:
-        raise ModelError(
-            "diffusers is not installed.",
-            consequence=f"{kind} is one of its schedulers.",
-            remedy='pip install "flowprofile[diffusers]", or use the rules ddpm and ddim',
-            evidence=str(error),
-        ) from error
+    told = f"{kind} is one of its schedulers."
+    found = getattr(
+        library("diffusers", consequence=told, remedy=f"{EXTRA}, or use the rules ddpm and ddim"), kind
+    )
     known = [name for name in inspect.signature(found.__init__).parameters if name != "self"]
     for name in options:
         if name not in known or name == "prediction_type":

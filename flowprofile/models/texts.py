@@ -4,7 +4,6 @@ All come from the model's own folder, from files that hold no code: tokenizers i
 several encoders say is put together is the layout's; the pipelines of diffusers do the same.
 """
 
-import importlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -16,6 +15,7 @@ from torch.nn import functional
 
 from flowprofile.errors import ModelError
 from flowprofile.models import folders, layouts
+from flowprofile.models.libraries import library
 from flowprofile.models.stored import Folder
 
 
@@ -157,17 +157,9 @@ def _tokenizer(folder: Path) -> Any:
 
 
 def _library() -> Any:
-    try:
-        library: Any = importlib.import_module("transformers")
-    except ImportError as error:
-        raise ModelError(
-            "transformers is not installed.",
-            consequence="Prompts cannot be told to the network.",
-            remedy='pip install "flowprofile[diffusers]"',
-            evidence=str(error),
-        ) from error
-    library.utils.logging.disable_progress_bar()
-    return library
+    found = library("transformers", consequence="Prompts cannot be told to the network.")
+    found.utils.logging.disable_progress_bar()
+    return found
 
 
 def _unreadable(what: str, folder: Path, error: Exception) -> ModelError:
