@@ -73,7 +73,7 @@ def test_other_programs_read_which_image_it_is(tmp_path):
 def test_axes_of_many_pictures_span_chunks_and_grow_in_them(tmp_path):
     """Coordinates of seeds are cut at 1024; these need two chunks, and the second begins while they grow."""
     folder = photographs(tmp_path / "p", (0, 1))
-    stages = {"trajectory": {"keep": [0]}}
+    stages = {"far": {"use": "mse", "between": "final", "keep": [1000]}}
     for draws in (300, 520):
         ran(folder, tmp_path / "s", draws=draws, model="gaussian8", labels=[0], **stages)
     beside = told(tmp_path / "s")
