@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from flowprofile.adopting.verb import adopt as adopt
     from flowprofile.cases import Case as Case
     from flowprofile.cases import Sweep as Sweep
     from flowprofile.comparing import compare as compare
@@ -51,6 +52,7 @@ _HOME = {
     "Steer": "conditioning.interventions",
     "Sweep": "cases",
     "Switch": "conditioning.interventions",
+    "adopt": "adopting.verb",
     "compare": "comparing",
     "denoiser": "models.live",
     "join_ratings": "ratings",
@@ -78,6 +80,7 @@ __all__ = [
     "Steer",
     "Sweep",
     "Switch",
+    "adopt",
     "compare",
     "denoiser",
     "join_ratings",

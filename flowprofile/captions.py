@@ -51,3 +51,23 @@ def formula(text: str) -> str:
     'SSIM($x_{t}$, $x_{t+1}$)'
     """
     return re.sub(r"\b([A-Za-z])_(?:\{([^}$]*)\}|(\w+))", lambda m: f"${m[1]}_{{{m[2] or m[3]}}}$", text)
+
+
+def words_of(tokens: Sequence[str]) -> list[tuple[str, list[int]]]:
+    """The words that a text's tokens make, each with their places; what begins, ends and fills the text is none.
+
+    A tokenizer of CLIP's kind marks the last token of a word.
+
+    >>> words_of(["<|startoftext|>", "a</w>", "ca", "ts</w>", "<|endoftext|>", "<|endoftext|>"])
+    [('a', [1]), ('cats', [2, 3])]
+    """
+    found: list[tuple[str, list[int]]] = []
+    word, places = "", list[int]()
+    for place, token in enumerate(tokens):
+        if token.startswith("<|") and token.endswith("|>"):
+            continue
+        word, places = word + token.removesuffix("</w>"), [*places, place]
+        if token.endswith("</w>"):
+            found.append((word, places))
+            word, places = "", []
+    return [*found, (word, places)] if places else found

@@ -48,11 +48,13 @@ def _content(run: dict[str, Any]) -> dict[str, Any]:
 
 def _drawings(tree: "xr.DataTree") -> Iterator[tuple[str, Callable[[], "Figure"]]]:
     """Every picture of a run: the states, what the network showed, and the measures; each with its name."""
-    from flowprofile import figures, maps
+    from flowprofile import figures, maps, word_figures
 
     for name in tree.children:
         if name.partition("[")[0] in ("trajectory", "decoded"):
             yield name, partial(figures.strip, tree, node=name)
+        if word_figures.worded(tree.children[name].to_dataset()):
+            yield name, partial(_words, tree, name)
     for name, nodes in _grouped(tree, maps.mappable).items():
         yield name, partial(maps.maps, tree, nodes)
     for name in tree["measures"].children if "measures" in tree.children else ():
@@ -61,6 +63,20 @@ def _drawings(tree: "xr.DataTree") -> Iterator[tuple[str, Callable[[], "Figure"]
             yield name, partial(maps.lines, tree, node)
         else:
             yield name, partial(figures.trajectories, tree, name)
+
+
+def _words(tree: "xr.DataTree", name: str) -> "Figure":
+    """Maps by word; by number of token where the model that says what a token is cannot be read here."""
+    from flowprofile.axes import PROMPT
+    from flowprofile.errors import ModelError
+    from flowprofile.models.texts import tokens
+    from flowprofile.word_figures import words
+
+    folder, prompt = str(tree.attrs["model"]["reference"]), str(tree.children[name].coords[PROMPT].values[0])
+    try:
+        return words(tree, name, tokens=tokens(folder, prompt))
+    except ModelError as error:
+        return words(tree, name, note=f"words are not known here: {error.fact}")
 
 
 def _grouped(tree: "xr.DataTree", wanted: Callable[["xr.Dataset"], bool]) -> dict[str, list[str]]:

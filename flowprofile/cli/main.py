@@ -28,6 +28,7 @@ COMMANDS: Final = {
     "merge": "upkeep",
     "migrate": "upkeep",
     "export": "upkeep",
+    "adopt": "adopting",
     "drop": "upkeep",
     "pin": "upkeep",
     "unpin": "upkeep",

@@ -1,0 +1,1 @@
+"""Caches of activations that other programs collected, read into a profile."""
