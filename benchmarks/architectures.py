@@ -65,14 +65,16 @@ class Answers:
 def answered(name: str, model: str, folder: Path, cluster: str | None) -> Answers:
     """What a network answers, computing what the folder does not hold."""
     card = zoo.card(model)
-    overrides = (
-        f"model={model}",
-        f"sampler.steps={STEPS}",
-        f'stages.attention_distance.layers="{ATTENTION[card.architecture]}"',
-    )
+    asked = {
+        PARTING: (
+            "cases.labels=[6, 7]",
+            f'stages.attention_distance.layers="{ATTENTION[card.architecture]}"',
+        ),
+        SWITCHING: ("cases.labels=[6]", "interventions.lipstick.to=7"),
+    }
     found = {}
-    for item in (PARTING, SWITCHING):
-        used = overrides if item == PARTING else overrides[:2]
+    for item, own in asked.items():
+        used = (f"model={model}", f"sampler.steps={STEPS}", *own)
         chosen = items([f"thesis/{item}"], overrides=used)
         orders = Orders(folder / name, overrides=used, cluster=cluster)
         (found[item],) = sections(chosen, orders, lambda told: contextlib.nullcontext(lambda event: None))

@@ -4,7 +4,7 @@ Whatever is wrong with a pipeline is found here, in the milliseconds before anyt
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -22,11 +22,11 @@ from flowprofile.errors import DefinitionError, ModelError
 from flowprofile.flow.fingerprint import key
 from flowprofile.flow.graph import Graph, build, ordered
 from flowprofile.flow.stage import Stage
+from flowprofile.guiding import embedding, guidance_fits, guidance_recipe, guided, prompted
 from flowprofile.intervening import Done, Model, interventions
 from flowprofile.kinds import Context, Kind, Request, checked, lookup
 from flowprofile.models import zoo
 from flowprofile.models.card import ModelCard
-from flowprofile.models.layouts import EMBEDDED
 from flowprofile.models.numerics import Numerics, numerics
 from flowprofile.models.sites import sites
 from flowprofile.sourcing import INVERTED, Real, real
@@ -91,7 +91,7 @@ def assemble(pipeline: Pipeline, text: Text | None = None, *, allow_code: bool =
             pipeline.model,
             place=text.place(["model"]),
             allow_code=allow_code,
-            told=partial(_prompted, sampler=pipeline.sampler, text=text),
+            told=partial(prompted, sampler=pipeline.sampler, text=text),
         )
     card = found.card
     kinds = {
@@ -153,8 +153,7 @@ def _context(
     given: Real | None,
 ) -> Context:
     sampler, card = pipeline.sampler, found.card
-    _guidance_fits(sampler, card, text)
-    _embedded_fits(sampler, card, text)
+    guidance_fits(sampler, card, text)
     with _placed(text, "sampler"):
         steps = stepping(sampler, card, found.model)
     return Context(
@@ -166,9 +165,7 @@ def _context(
         recipe=steps.recipe,
         whole=steps.whole,
         batch=pipeline.numerics.batch,
-        open=_guided(
-            steps.opening(_embedding(found.open, sampler.embedded_guidance)), sampler.guidance_scale
-        ),
+        open=guided(steps.opening(embedding(found.open, sampler)), sampler),
         identity=found.identity,
         reference=_decoder_of(pipeline),
         labels=labels,
@@ -254,22 +251,11 @@ def _base(context: Context, identity: str) -> dict[str, Any]:
     return {
         "model": identity,
         **context.recipe,
-        **({"negative": context.card.null_label} if _negated(context) else {}),
-        **({"embedded_guidance": _scale(context.sampler)} if _embeds(context.card) else {}),
+        **guidance_recipe(context),
         "noise": context.noise.scheme,
         "precision": "float32",
         **({"edits": "in place"} if context.compat.in_place and _edited(context) else {}),
     }
-
-
-def _scale(sampler: Sampler) -> float:
-    """What a network that imitates guidance is told."""
-    return EMBEDDED if sampler.embedded_guidance is None else sampler.embedded_guidance
-
-
-def _negated(context: Context) -> bool:
-    """Whether guidance leads away from a prompt, which no key holds otherwise."""
-    return context.card.labels.prompts and context.sampler.guidance_scale != 1
 
 
 def _edited(context: Context) -> bool:
@@ -301,67 +287,6 @@ def _placed(text: Text, *keys: str) -> Iterator[None]:
         if place not in error.fact:
             error.fact = f"{error.fact.rstrip('.')} ({place})."
         raise
-
-
-def _prompted(card: ModelCard, *, sampler: Sampler, text: Text) -> ModelCard:
-    """The card of a model that is told prompts, with the prompt of guidance's unconditional half.
-
-    A card that has a null label of its own was trained with it: no text is told instead of an empty one.
-    """
-    if card.labels.prompts:
-        if sampler.negative_prompt is None and card.null_label is not None:
-            return card
-        return replace(card, null_label=card.labels.parse(sampler.negative_prompt or ""))
-    if sampler.negative_prompt is not None:
-        raise DefinitionError(
-            f"negative_prompt is given, and {card.name!r} is told no prompts"
-            f" ({text.place(['sampler', 'negative_prompt'])}).",
-            consequence="It would be ignored, and the run would not be the one asked for.",
-            remedy="leave it out",
-        )
-    return card
-
-
-def _guided(opener: Callable[[], Any], scale: float) -> Callable[[], Any]:
-    if scale == 1:
-        return opener
-
-    def opened() -> Any:
-        from flowprofile.models.denoiser import Guided
-
-        return Guided(opener(), scale)
-
-    return opened
-
-
-def _embedding(opener: Callable[[], Any], scale: float | None) -> Callable[[], Any]:
-    return opener if scale is None else lambda: opener().guided_by(scale)
-
-
-def _embedded_fits(sampler: Sampler, card: ModelCard, text: Text) -> None:
-    if sampler.embedded_guidance is None or _embeds(card):
-        return
-    raise DefinitionError(
-        f"embedded_guidance = {sampler.embedded_guidance!r}, but {card.name!r} is told no scale of guidance"
-        f" ({text.place(['sampler', 'embedded_guidance'])}).",
-        consequence="It would be ignored, and the run would not be the one asked for.",
-        remedy="leave it out; guidance_scale is that of classifier-free guidance, with two calls a step",
-    )
-
-
-def _embeds(card: ModelCard) -> bool:
-    """Whether a network is told the scale of the guidance that it imitates."""
-    return bool(card.architecture != "module" and card.config.get("guidance_embeds"))
-
-
-def _guidance_fits(sampler: Sampler, card: ModelCard, text: Text) -> None:
-    if sampler.guidance_scale != 1 and card.null_label is None:
-        raise DefinitionError(
-            f"guidance_scale = {sampler.guidance_scale!r}, but {card.name!r} has no null label"
-            f" ({text.place(['sampler', 'guidance_scale'])}).",
-            consequence="There is no unconditional prediction to guide away from; label 0 is a real label.",
-            remedy="use guidance_scale = 1, or a model trained with label dropout",
-        )
 
 
 def _labels(value: Any, space: LabelSpace, text: Text) -> tuple[int, ...]:
