@@ -207,6 +207,10 @@ def test_tokens_of_a_text_are_never_taken_for_a_picture(family):
     """Of a joint block the picture is meant, wherever in its tuple; what is said of a text alone is no site."""
     found = sites(zoo.card(saved_transformers.folder(family)), str(saved_transformers.folder(family)))
     assert not [name for name in found if "context" in name or "add_" in name or "norm_added" in name]
+    # Nor are queries and keys by head, [head token feature].
+    newer = saved_transformers.folder("sd3", third=False, qk_norm="rms_norm", dual_attention_layers=(0,))
+    for names in (found, sites(zoo.card(newer), str(newer))):
+        assert not [name for name in names if name.endswith(("norm_q", "norm_k"))]
     assert not [name for name in found if name.endswith(("attn2.to_k", "attn2.to_v"))] or family != "xl"
     for name in (one for one in found if one.startswith("transformer_blocks.") and one.count(".") == 1):
         assert (found[name].select, found[name].shape) == (1, (16, 4, 4))
