@@ -62,8 +62,17 @@ class Answers:
     """Share of the earliest switch's effect that is left, [seed switch]."""
 
 
-def answered(name: str, model: str, folder: Path, cluster: str | None) -> Answers:
-    """What a network answers, computing what the folder does not hold."""
+def answered(
+    name: str,
+    model: str,
+    folder: Path,
+    *,
+    cluster: str | None = None,
+    steps: int = STEPS,
+    samples: int = SAMPLES,
+    fewer: Sequence[str] = (),
+) -> Answers:
+    """What a network answers, computing what the folder does not hold; `fewer` overrides what both definitions say."""
     card = zoo.card(model)
     asked = {
         PARTING: (
@@ -74,14 +83,14 @@ def answered(name: str, model: str, folder: Path, cluster: str | None) -> Answer
     }
     found = {}
     for item, own in asked.items():
-        used = (f"model={model}", f"sampler.steps={STEPS}", *own)
+        used = (f"model={model}", f"sampler.steps={steps}", *own, *fewer)
         chosen = items([f"thesis/{item}"], overrides=used)
         orders = Orders(folder / name, overrides=used, cluster=cluster)
         (found[item],) = sections(chosen, orders, lambda told: contextlib.nullcontext(lambda event: None))
         if found[item].failure is not None:
             raise SystemExit(f"{name}: {found[item].failure}")
     judge = reader.load("faces32")
-    shown = fidelity.measure(zoo.load(model), judge, n=SAMPLES, sampler="ddpm", transitions=STEPS)
+    shown = fidelity.measure(zoo.load(model), judge, n=samples, sampler="ddpm", transitions=steps)
     node = fp.open(folder / name / PARTING)["measures/label_ssim"]
     pair = {"label": int(node["label"][0]), "other_label": int(node["other_label"][1])}
     ends = 1 - fp.open(folder / name / SWITCHING)["measures/to_original"]["value"].isel(label=0, time=0)
@@ -188,7 +197,7 @@ def main() -> None:
     found = []
     for network in options.networks:
         name, _, model = network.partition("=")
-        found.append(answered(name, model, options.folder, options.cluster))
+        found.append(answered(name, model, options.folder, cluster=options.cluster))
         for line in told(found[-1]):
             print(line, flush=True)
     if options.into is not None:
