@@ -84,7 +84,7 @@ def over_time(
     layer
         Of a measure that has several.
     alpha
-        Probability of error of each interval, and of each search for a plateau or a dip.
+        Probability of error of each interval, of each window of a plateau, and of the search for a dip.
     window
         Width, in t, of the windows of plateau and dip.
     margin
@@ -95,10 +95,10 @@ def over_time(
     xarray.Dataset
         Over `time`, t descending: `value`, `lower`, `upper`, and where there is a null `null`, `excess`,
         `excess_lower`, `excess_upper` (of each state by itself). Without dims: `kink` and `kink_gain`; `plateau_first`,
-        `plateau_last`, `plateau_p`; `dip_first`, `dip_last`, `dip` (the mean excess there): states t, NaN for none.
+        `plateau_last`, `plateau_p` (for having looked at all windows); `dip_first`, `dip_last`, `dip` (the mean excess there): states t, NaN for none.
     """
     data = _of_layer(node, layer)
-    value = curve(data["value"], title=title)
+    value = curve(_value(data), title=title)
     _refuse_more(value)
     ours = np.asarray(value.values, np.float64)
     times = value[TIME].values.astype(np.float64)
@@ -177,7 +177,7 @@ def by_layer(node: xr.Dataset, between: tuple[int, int], *, title: str = CLEAN, 
         raise StoreError(
             f"The measure has no label {strange[0]!r}.", remedy=f"it has {', '.join(map(str, held))}"
         )
-    values = titled(node["value"], title).mean(INTERVENTION)
+    values = titled(_value(node), title).mean(INTERVENTION)
     first, second = (values.sel({LABEL: label}).transpose(SEED, LAYER, TIME) for label in between)
     differences = (second - first).values.astype(np.float64)
     tested = family(differences, key=key)
@@ -194,13 +194,25 @@ def by_layer(node: xr.Dataset, between: tuple[int, int], *, title: str = CLEAN, 
     )
 
 
+def _value(node: xr.Dataset) -> xr.DataArray:
+    """The values of a measure that has one kind of them."""
+    if "value" not in node:
+        held = [str(name) for name in node.data_vars if name != "status"]
+        raise DefinitionError(
+            f"The measure holds {', '.join(held)}, and no plain value.",
+            consequence="Which of them is meant would be a guess.",
+            remedy="query it (fp.open), and give the array [seed, step] to flowprofile.stats",
+        )
+    return node["value"]
+
+
 def _of_layer(node: xr.Dataset, layer: str | None) -> xr.Dataset:
     if LAYER not in node.dims:
         return node
     held = [str(one) for one in node[LAYER].values]
     if layer not in held:
         raise DefinitionError(
-            f"The measure has {len(held)} layers, and {layer!r} is none of them.",
+            f"The measure has {len(held)} layers, and {'none is named' if layer is None else f'{layer!r} is none of them'}.",
             consequence="A mean over layers of different sizes means nothing.",
             remedy=f"name one: {', '.join(held[:6])}{', ...' if len(held) > 6 else ''}",
         )

@@ -102,8 +102,9 @@ def _curve(found: "xr.Dataset", alpha: float) -> None:
     )
     if _there(found["plateau_first"]):
         click.echo(
-            f"stands still from t = {state(found['plateau_first'])} to {state(found['plateau_last'])}"
-            f" (equivalence of slopes, p = {float(found['plateau_p']):.3g} for all windows together)"
+            f"stands still from t = {state(found['plateau_first'])} to {state(found['plateau_last'])}: every window of it has"
+            f" p <= {alpha:g} by itself (equivalence of slopes); for having looked at all windows p ="
+            f" {float(found['plateau_p']):.3g}"
         )
     elif _there(found["plateau_p"]):
         click.echo("nowhere surely standing still within the margin")

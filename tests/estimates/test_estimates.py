@@ -132,8 +132,12 @@ def test_the_layer_at_which_labels_differ_is_found_and_no_other():
         estimates.by_layer(layered(0.0), (6, 9))
     with pytest.raises(DefinitionError, match="not one of layers"):
         estimates.by_layer(node(BENT), (6, 7))
-    with pytest.raises(DefinitionError, match="3 layers"):
+    with pytest.raises(DefinitionError, match="3 layers, and 'd' is none"):
         estimates.over_time(layered(0.0), layer="d")
+    with pytest.raises(DefinitionError, match="3 layers, and none is named"):
+        estimates.over_time(layered(0.0))
+    with pytest.raises(DefinitionError, match="radius, and no plain value"):
+        estimates.over_time(node(BENT).rename(value="radius"))
 
 
 @pytest.fixture(scope="module")
