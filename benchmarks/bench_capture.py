@@ -39,8 +39,8 @@ LAYERS: Final = ("*.resnets.?", "*.attn2")
 BATCH: Final = 2
 CASES: Final = tuple(Case(seed, 0) for seed in range(BATCH))
 SCHEDULE: Final = linear()
-STEPS: Final = (4, 48, 96)
-"""Of runs whose memory is compared: in the second, two whole blocks of states are in flight one after the other."""
+STEPS: Final = (4, 96, 192)
+"""Of runs whose memory is compared: the second fills several blocks of states, the third twice as many."""
 QUICK: Final = StoreLayout(durability="none")
 Kept: TypeAlias = list[dict[str, Tensor]]
 """What was captured, by step and layer."""
