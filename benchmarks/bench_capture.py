@@ -67,7 +67,7 @@ def unet(*, tiny: bool) -> nn.Module:
 
     torch.manual_seed(0)
     made: nn.Module = UNet2DConditionModel(
-        sample_size=32, in_channels=4, out_channels=4, layers_per_block=1, attention_head_dim=8,
+        sample_size=8 if tiny else 32, in_channels=4, out_channels=4, layers_per_block=1, attention_head_dim=8,
         block_out_channels=(8, 16, 16) if tiny else (128, 256, 512), norm_num_groups=8 if tiny else 32,
         cross_attention_dim=16 if tiny else 512, up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
         down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
@@ -121,7 +121,8 @@ class Traced(Told):
 
 def told(network: nn.Module) -> LiveDenoiser:
     """The network as a model."""
-    return fp.denoiser(Told(network), (4, 32, 32), name="narrow")
+    side = int(cast(Any, network).config.sample_size)
+    return fp.denoiser(Told(network), (4, side, side), name="narrow")
 
 
 def traced(network: nn.Module, layers: Sequence[str], like: LiveDenoiser) -> tuple[LiveDenoiser, Traced]:
