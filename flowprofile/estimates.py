@@ -5,7 +5,7 @@ statement here is of that kind: the unit is the seed, labels are averaged first,
 The statistics are `flowprofile.stats`; this is where they meet a profile, without torch.
 """
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +20,14 @@ from flowprofile.stats.families import family
 from flowprofile.stats.kink import LEAST_STEPS, kinks
 from flowprofile.stats.plateau import find_dips, plateau
 from flowprofile.stats.predetermination import LEVEL, predetermination
+from flowprofile.store.lazy import STATUS
 
-GROUP = "measures/"
-SWITCH = "switch"
+GROUP: Final = "measures/"
+SWITCH: Final = "switch"
+UNASKED: Final = 0
+"""The status of cells that nobody asked for."""
+PRESENT: Final = 2
+"""The status of cells that are stored."""
 
 
 def measure_of(tree: xr.DataTree, name: str) -> xr.Dataset:
@@ -64,11 +69,29 @@ def curve(values: xr.DataArray, *, title: str = CLEAN) -> xr.DataArray:
     return values.transpose(SEED, TIME, ...)
 
 
+def of_label(node: xr.Dataset, label: int | None) -> xr.Dataset:
+    """The cells of one label, or, where none is named, of all labels that anything was asked of."""
+    if LABEL not in node.dims:
+        return node
+    held = node[LABEL].values.tolist()
+    if label is not None:
+        if label not in held:
+            raise StoreError(
+                f"The measure has no label {label!r}.", remedy=f"it has {', '.join(map(str, held))}"
+            )
+        return node.sel({LABEL: [label]})
+    if STATUS not in node:
+        return node
+    asked = (node[STATUS] != UNASKED).any([dim for dim in node[STATUS].dims if dim != LABEL]).values
+    return node.isel({LABEL: np.flatnonzero(asked)}) if asked.any() else node
+
+
 def over_time(
     node: xr.Dataset,
     *,
     title: str = CLEAN,
     layer: str | None = None,
+    label: int | None = None,
     alpha: float = 0.05,
     window: int = 100,
     margin: float | None = None,
@@ -83,6 +106,8 @@ def over_time(
         Which runs; the clean ones by default.
     layer
         Of a measure that has several.
+    label
+        Of these samples; by default all labels that were asked for, averaged seed by seed.
     alpha
         Probability of error of each interval, of each window of a plateau, and of the search for a dip.
     window
@@ -97,7 +122,8 @@ def over_time(
         `excess_lower`, `excess_upper` (of each state by itself). Without dims: `kink` and `kink_gain`; `plateau_first`,
         `plateau_last`, `plateau_p` (for having looked at all windows); `dip_first`, `dip_last`, `dip` (the mean excess there): states t, NaN for none.
     """
-    data = _of_layer(node, layer)
+    _refuse_alpha(alpha)
+    data = _of_layer(of_label(node, label), layer)
     value = curve(_value(data), title=title)
     _refuse_more(value)
     ours = np.asarray(value.values, np.float64)
@@ -115,12 +141,23 @@ def over_time(
     return xr.Dataset(
         {name: (TIME, values) for name, values in found.items()} | alone,
         coords={TIME: value[TIME].values},
-        attrs={"n": made.n, "alpha": alpha, "title": title, "window": window},
+        attrs={
+            "n": made.n,
+            "alpha": alpha,
+            "title": title,
+            "window": window,
+            "windows": _width(times, window) is not None,
+        },
     )
 
 
 def settled(
-    node: xr.Dataset, *, done: str | None = None, level: float = LEVEL, alpha: float = 0.05
+    node: xr.Dataset,
+    *,
+    done: str | None = None,
+    label: int | None = None,
+    level: float = LEVEL,
+    alpha: float = 0.05,
 ) -> xr.Dataset:
     """From which switch on the finished picture no longer changes, by a measure to the run that was not switched.
 
@@ -130,6 +167,9 @@ def settled(
         A measure to the clean run (SSIM is turned into 1 - SSIM), or `fidelity`, of switched runs, at t = 0.
     done
         Title of the switches, where there are several kinds.
+    label
+        The label that runs began with, where there are several. A measure is averaged over labels seed by seed; outcomes
+        of several labels are no outcome, so one must be named.
     level
         How much of the measure, or which share of changed outcomes, counts as nothing.
 
@@ -140,7 +180,8 @@ def settled(
         `first` and `last` (it is settled not before `first`, and surely from `last` on; NaN where nothing is
         claimed) and `flat`.
     """
-    values, steps = _switched(node, done)
+    _refuse_alpha(alpha)
+    values, steps = _switched(node, done, label)
     found = predetermination(values, level=level, alpha=alpha)
     alone = {"estimate": found.estimate, "first": found.lower, "last": found.upper}
     return xr.Dataset(
@@ -173,6 +214,12 @@ def by_layer(node: xr.Dataset, between: tuple[int, int], *, title: str = CLEAN, 
             remedy='name a measure such as [stages.layer_distance] between = "steps"; for two labels as such, compare',
         )
     held = node[LABEL].values.tolist()
+    if between[0] == between[1]:
+        raise DefinitionError(
+            f"The label {between[0]} is asked for twice.",
+            consequence="It does not differ from itself, at any layer.",
+            remedy="name two labels",
+        )
     if strange := [label for label in between if label not in held]:
         raise StoreError(
             f"The measure has no label {strange[0]!r}.", remedy=f"it has {', '.join(map(str, held))}"
@@ -288,7 +335,18 @@ def _width(times: npt.NDArray[np.float64], window: int) -> int | None:
     return width if width <= len(times) else None
 
 
-def _switched(node: xr.Dataset, done: str | None) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def _refuse_alpha(alpha: float) -> None:
+    if not 0 < alpha < 0.5:
+        raise DefinitionError(
+            f"alpha is {alpha!r}.",
+            consequence="A statement that may be wrong every second time is none.",
+            remedy="pass a probability of error between 0 and .5, such as .05",
+        )
+
+
+def _switched(
+    node: xr.Dataset, done: str | None, label: int | None
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """How much every switch changes the finished picture [seed, switch], and the states they are at."""
     kinds = [str(kind) for kind in node["kind"].values] if "kind" in node.coords else []
     places = [at for at, kind in enumerate(kinds) if kind == SWITCH]
@@ -305,6 +363,13 @@ def _switched(node: xr.Dataset, done: str | None) -> tuple[npt.NDArray[np.float6
             if titles
             else 'run label-switch, or a pipeline with kind = "switch"',
         )
+    outcome = "predicted" in node
+    if not outcome and node.attrs.get("params", {}).get("between") != "clean":
+        raise DefinitionError(
+            "The measure does not compare with the run that was not switched.",
+            consequence="What it says of a switched run is no change that the switch made.",
+            remedy='name a measure with between = "clean", or fidelity',
+        )
     if 0 not in node[TIME].values:
         raise DefinitionError(
             "The measure does not keep t = 0.",
@@ -315,16 +380,26 @@ def _switched(node: xr.Dataset, done: str | None) -> tuple[npt.NDArray[np.float6
     chosen.sort(key=lambda at: -int(node["switch_step"].values[at]))
     steps = node["switch_step"].values[chosen].astype(np.float64)
     ends = node.sel({TIME: 0})
-    if "predicted" in ends:
-        clean = titled(ends["predicted"], CLEAN).isel({INTERVENTION: 0}, drop=True)
-        changed = ends["predicted"].isel({INTERVENTION: chosen}) != clean
-        if changed.sizes[LABEL] > 1:
-            changed = changed.mean(LABEL)
+    asked = of_label(ends.isel({INTERVENTION: chosen}), label)
+    labels = asked[LABEL].values.tolist()
+    if STATUS in asked and (asked[STATUS] != PRESENT).any():
+        raise StoreError(
+            f"{int((asked[STATUS] != PRESENT).sum())} of the switched runs' cells are not stored.",
+            consequence="What did not change could not be told from what is not known.",
+            remedy="run the pipeline again, or name a label whose runs are all there",
+        )
+    if outcome:
+        if len(labels) > 1:
+            raise DefinitionError(
+                f"Runs of the labels {', '.join(map(str, labels))} were switched.",
+                consequence="Whether an outcome changed is yes or no; a mean of several labels is neither.",
+                remedy="name one label",
+            )
+        clean = titled(ends["predicted"], CLEAN).isel({INTERVENTION: 0}, drop=True).sel({LABEL: labels})
+        changed = asked["predicted"] != clean
     else:
-        changed = ends["value"].isel({INTERVENTION: chosen}).mean(LABEL)
-        changed = 1.0 - changed if node.attrs.get("kind") == "ssim" else changed
-    values = changed if LABEL not in changed.dims else changed.isel({LABEL: 0})
-    return values.transpose(SEED, INTERVENTION).values.astype(np.float64), steps
+        changed = 1.0 - asked["value"] if node.attrs.get("kind") == "ssim" else asked["value"]
+    return changed.mean(LABEL).transpose(SEED, INTERVENTION).values.astype(np.float64), steps
 
 
 def _state(step: int, times: npt.NDArray[np.float64]) -> float:

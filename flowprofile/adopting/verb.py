@@ -237,6 +237,12 @@ def _told(count: int, prompts: Sequence[str] | None, seeds: Sequence[int] | None
                 consequence="It is not known which belongs to which.",
                 remedy=f"give one of the {what} per case, in the order of the cache",
             )
+    if not count:
+        raise StoreError(
+            "The cache holds no case.",
+            consequence="There is nothing to adopt.",
+            remedy="give a cache of at least one sample",
+        )
     labels = [0] * count if prompts is None else [prompt_number(text) for text in prompts]
     seen: Counter[int] = Counter()
     found = []

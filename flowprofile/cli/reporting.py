@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,6 +59,8 @@ def report(
 
     Again with the same --into, only what is missing is computed. An experiment that fails is shown as failed.
     """
+    if budget is not None and not isfinite(budget):
+        raise click.BadParameter(f"{budget!r} is no number of minutes", param_hint="--budget")
     from flowprofile.report.carrying import Orders, sections
     from flowprofile.report.items import items
     from flowprofile.report.page import Heading, page, write

@@ -23,6 +23,7 @@ CLAIMS = 12
 @click.argument("measure", metavar="MEASURE")
 @click.option("--of", "title", metavar="TITLE", help="Runs of this intervention.  [default: the clean ones]")
 @click.option("--layer", help="Of a measure that has several.")
+@click.option("--label", type=int, help="Of these samples.  [default: all labels, averaged seed by seed]")
 @click.option("--margin", type=click.FloatRange(min=0, min_open=True),
               help="Look for a plateau: how much a curve may change in 100 t and stand still.")  # fmt: skip
 @click.option("--window", type=click.IntRange(min=1), default=100, show_default=True,
@@ -40,6 +41,7 @@ def stats(
     measure: str,
     title: str | None,
     layer: str | None,
+    label: int | None,
     margin: float | None,
     window: int,
     switches: str | None,
@@ -58,17 +60,29 @@ def stats(
     from flowprofile import estimates, opening
     from flowprofile.cases import CLEAN
 
-    tree = opening.open(store, run=run, missing="raise")
+    tree = opening.open(store, run=run)
     node = estimates.measure_of(tree, measure)
     if switches is not None and between is not None:
         raise click.UsageError("--switches and --between ask two different questions; ask one at a time")
+    alone = {"--layer": layer, "--margin": margin}
+    alone |= {"--of": title} if switches is not None else {"--label": label}
+    unused = [name for name, given in alone.items() if given is not None]
+    if (switches is not None or between is not None) and unused:
+        raise click.UsageError(f"{unused[0]} says nothing to this question; leave it out")
     if switches is not None:
-        found, show = estimates.settled(node, done=switches or None, level=level, alpha=alpha), _switches
+        found = estimates.settled(node, done=switches or None, label=label, level=level, alpha=alpha)
+        show = _switches
     elif between is not None:
         found, show = estimates.by_layer(node, _labels(between), title=title or CLEAN), _layers
     else:
         found = estimates.over_time(
-            node, title=title or CLEAN, layer=layer, alpha=alpha, window=window, margin=margin
+            node,
+            title=title or CLEAN,
+            layer=layer,
+            label=label,
+            alpha=alpha,
+            window=window,
+            margin=margin,
         )
         show = _curve
     if as_json:
@@ -97,6 +111,14 @@ def _curve(found: "xr.Dataset", alpha: float) -> None:
             cells.append(interval(one["excess_lower"], one["excess_upper"]))
         made.add_row(*cells)
     shown(made)
+    if count > SHOWN:
+        click.echo(f"{SHOWN} of {count} states are shown; --json has all")
+    if not found.attrs["windows"]:
+        click.echo(
+            "no bend, plateau or dip was looked for: states are unevenly spaced, or span fewer than"
+            f" {found.attrs['window']} t"
+        )
+        return
     click.echo(
         f"bends most at t = {state(found['kink'])} (explains {float(found['kink_gain']):.0%} of what a line leaves)"
     )
@@ -124,6 +146,9 @@ def _switches(found: "xr.Dataset", alpha: float) -> None:
         one = found.isel(switch=at)
         made.add_row(str(int(one["switch"])), number(one["changed"]), interval(one["lower"], one["upper"]))
     shown(made)
+    if not _there(found["estimate"]):
+        click.echo(f"not settled by the last switch: more than {found.attrs['level']:g} still changes there")
+        return
     claim = "" if found.attrs["claimed"] else "; that it ever is settled is not shown by so many seeds"
     flat = " The curve is flat about that level, so the answer hangs on it." if found["flat"].item() else ""
     click.echo(

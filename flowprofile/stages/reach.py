@@ -28,9 +28,14 @@ class Gaussian(Table):
     """Gaussian images, whose exact denoiser is the null of a reach."""
 
     sd: float = Field(
-        gt=0, description="standard deviation of a pixel over images, in units of pixels' values"
+        gt=0,
+        le=1e6,
+        allow_inf_nan=False,
+        description="standard deviation of a pixel over images, in units of pixels' values",
     )
-    length_scale: float = Field(gt=0, description="distance in pixels over which images vary")
+    length_scale: float = Field(
+        gt=0, allow_inf_nan=False, description="distance in pixels over which images vary"
+    )
     correlation: nulls.Correlation = Field(
         "exponential", description="exponential for images with edges, rbf for smooth ones"
     )

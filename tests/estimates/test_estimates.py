@@ -67,6 +67,7 @@ def test_states_that_are_not_evenly_spaced_have_means_and_no_slopes():
     found = estimates.over_time(uneven, margin=0.05)
     assert np.isnan([found[name].item() for name in ("kink", "plateau_first", "plateau_p")]).all()
     assert found.sizes["time"] == 6
+    assert not found.attrs["windows"]
 
 
 def switched(changes):
@@ -80,7 +81,7 @@ def switched(changes):
         coords={"intervention": ["none", "b", "a", "c"], "label": [6], "seed": np.arange(SEEDS), "time": [0],
                 "kind": ("intervention", ["none", *["switch"] * 3]), "switch_step": ("intervention", steps),
                 "title": ("intervention", ["none", *["lipstick"] * 3])},
-        attrs={"kind": "ssim"},
+        attrs={"kind": "ssim", "params": {"between": "clean"}},
     )  # fmt: skip
 
 
@@ -94,6 +95,10 @@ def test_switches_are_settled_from_where_they_no_longer_change_anything():
     assert not never.attrs["claimed"]
     with pytest.raises(DefinitionError, match="lipstick"):
         estimates.settled(switched({800: 0.5, 400: 0.2, 200: 0.0}), done="smile")
+    with pytest.raises(DefinitionError, match="does not compare with the run that was not switched"):
+        estimates.settled(switched({800: 0.5, 400: 0.2, 200: 0.0}).assign_attrs(params={"between": "final"}))
+    with pytest.raises(DefinitionError, match=r"alpha is 0\.6"):
+        estimates.settled(switched({800: 0.5, 400: 0.2, 200: 0.0}), alpha=0.6)
     with pytest.raises(DefinitionError, match="Nothing was switched"):
         estimates.settled(node(BENT))
     with pytest.raises(DefinitionError, match="does not keep t = 0"):
@@ -109,6 +114,15 @@ def test_outcomes_are_compared_with_what_the_clean_run_shows():
     found = estimates.settled(data)
     assert found["changed"].values.tolist() == [1.0, 0.5, 0.0]
     assert not found.attrs["claimed"], "24 seeds cannot show that fewer than 5 % change"
+    assert found["upper"].sel(switch=200) > 0.1, "nor is a share of none surely none"
+    two = xr.concat([data, data.assign_coords(label=[7])], "label")
+    with pytest.raises(DefinitionError, match="labels 6, 7 were switched"):
+        estimates.settled(two)
+    xr.testing.assert_equal(estimates.settled(two, label=6), found)
+    asked = (two["predicted"] * 0 + 2).where(two["label"] == 6, 0)
+    xr.testing.assert_equal(estimates.settled(two.assign(status=asked)), found)
+    with pytest.raises(StoreError, match="24 of the switched"):
+        estimates.settled(two.assign(status=asked.where(asked["intervention"] != "a", 1)), label=6)
 
 
 def layered(shift):
@@ -128,6 +142,8 @@ def test_the_layer_at_which_labels_differ_is_found_and_no_other():
     assert found["effect"].sel(layer="c", time=1) > 1
     assert estimates.by_layer(layered(0.3), (7, 6))["effect"].sel(layer="c", time=1) < -1
     assert (estimates.by_layer(layered(0.0), (6, 7))["p_familywise"] > 0.05).all()
+    with pytest.raises(DefinitionError, match="asked for twice"):
+        estimates.by_layer(layered(0.0), (6, 6))
     with pytest.raises(StoreError, match="no label 9"):
         estimates.by_layer(layered(0.0), (6, 9))
     with pytest.raises(DefinitionError, match="not one of layers"):
@@ -178,3 +194,9 @@ def test_the_command_says_it_in_words_and_in_json(store, capsys):
     assert code == 2
     code, told = said("step_mse", "--switches", "--between", "0,1")
     assert code == 2
+    code, told = said("to_original", "--switches", "--margin", "1")
+    assert code == 2
+    assert "--margin says nothing" in told.err
+    code, told = said("step_mse", "--window", "100000")
+    assert "was looked for" in told.out
+    assert "below its null" not in told.out
