@@ -164,7 +164,13 @@ def _local(count: int) -> "Client":
         "distributed.worker.memory.monitor-interval": "1s",
     })  # fmt: skip
     cluster = LocalCluster(
-        n_workers=count, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50
+        n_workers=count,
+        threads_per_worker=1,
+        processes=True,
+        dashboard_address=None,
+        silence_logs=50,
+        # Without a dashboard there is a page of its health still, for which two clusters would claim one port.
+        scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
     )
     return Client(cluster)
 

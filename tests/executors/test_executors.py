@@ -3,10 +3,12 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 
@@ -377,3 +379,15 @@ def test_losing_every_worker_at_once_ends_no_run(tmp_path, alone):
     assert len(killed) == 2
     assert outcome.regions == alone[0].regions
     assert contents(tmp_path / "store") == alone[1]
+
+
+def test_a_second_cluster_on_one_machine_claims_no_port_of_the_first():
+    """Warnings are errors here; Dask's page of health has one port by default, and said so when it was taken."""
+    with socket.socket() as taken:
+        with suppress(OSError):
+            taken.bind(("0.0.0.0", 8787))
+            taken.listen()
+        found = clusters.executor("local:1")
+        found.join()
+        found.close()
+    assert found.workers == 1
