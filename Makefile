@@ -14,7 +14,7 @@ DEV     := $(VENV)/.dev-is-set-up
 SAY     := @printf '\n==> %s\n'
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-nightly bench lint format clean
+.PHONY: help demo test test-app test-nightly bench lint format clean
 
 help:  ## this list
 	@echo "FlowProfile. Every target sets up what it needs first."
@@ -27,6 +27,10 @@ demo: $(RUN)  ## sample a first profile, measure it, draw it; the second time it
 test: lint  ## everything CI runs: style, types, import layers, tests (at most ten minutes)
 	$(SAY) "pytest: laws, stories and the house rules"
 	@$(BIN)/python -m pytest -q
+
+test-app: $(DEV)  ## the interface in a real browser (Chromium must be installed; three minutes)
+	$(SAY) "pytest: the interface in Chromium"
+	@$(BIN)/python -m pytest -q -m browser tests/app
 
 test-nightly: $(DEV)  ## the long tests, and every law on 1000 random examples (hours)
 	$(SAY) "pytest: everything, the tests marked nightly too, and 1000 examples of every law"
