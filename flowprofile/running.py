@@ -15,7 +15,7 @@ import xarray as xr
 
 from flowprofile import clusters, opening, rates
 from flowprofile.assembly import Assembled, assemble
-from flowprofile.definitions import Cases, Pipeline, Text, pipeline
+from flowprofile.definitions import Cases, Pipeline, Text, overridden, pipeline
 from flowprofile.errors import BusyError, DefinitionError, StoreError
 from flowprofile.flow.budget import check
 from flowprofile.flow.events import Advanced, Asked, Committed, Event, Listen, silence
@@ -322,8 +322,11 @@ def stored_runs(into: Where) -> dict[str, Mapping[str, Any]]:
     return {name: run.attrs for name, run in Store.open(into).runs().items()}
 
 
-def recorded(store: Where) -> list[Pipeline]:
-    """Every definition a store was ever asked for, in order; a live model's cannot be run from a store."""
+def recorded(store: Where, *, overrides: Sequence[str] = ()) -> list[Pipeline]:
+    """Every definition a store was ever asked for, in order; a live model's cannot be run from a store.
+
+    With ``key=value`` overrides it is the last definition alone, changed by them.
+    """
     found = [table for attrs in stored_runs(store).values() for table in attrs.get("definitions", [])]
     if not found:
         raise StoreError(
@@ -338,7 +341,10 @@ def recorded(store: Where) -> list[Pipeline]:
             consequence="A store keeps no code, so the network cannot be rebuilt from it.",
             remedy="run the same Python that filled it; it computes only what is missing",
         )
-    return [pipeline(table, Text(f"provenance of {place(store).url}", "")) for table in found]
+    source = f"provenance of {place(store).url}"
+    if overrides:
+        return [pipeline(overridden(found[-1], overrides), Text(source, "", overrides=tuple(overrides)))]
+    return [pipeline(table, Text(source, "")) for table in found]
 
 
 def ensure(

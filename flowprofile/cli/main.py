@@ -21,6 +21,7 @@ COMMANDS: Final = {
     "status": "stores",
     "verify": "stores",
     "figures": "stores",
+    "app": "looking",
     "compare": "comparing",
     "stats": "statistics",
     "report": "reporting",

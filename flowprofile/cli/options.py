@@ -110,19 +110,27 @@ def wait(command: Command) -> Command:
     )(command)
 
 
-def pipeline(command: Command) -> Command:
-    """The pipeline and what overrides it."""
-    command = click.option(
-        "--allow-code", is_flag=True, help='Allow use = "module:name" to import your code.'
-    )(command)
-    command = click.option(
+def allow_code(command: Command) -> Command:
+    """Whether one's own code may be imported."""
+    return click.option("--allow-code", is_flag=True, help='Allow use = "module:name" to import your code.')(
+        command
+    )
+
+
+def overrides(command: Command) -> Command:
+    """What is changed of a definition."""
+    return click.option(
         "--set",
         "overrides",
         multiple=True,
         metavar="KEY=VALUE",
         help="Override a value, e.g. stages.step_ssim.window=11.",
     )(command)
-    return click.argument("pipeline", type=PipelineName())(command)
+
+
+def pipeline(command: Command) -> Command:
+    """The pipeline and what overrides it."""
+    return click.argument("pipeline", type=PipelineName())(overrides(allow_code(command)))
 
 
 def into(command: Command) -> Command:

@@ -223,19 +223,29 @@ def declare(
 @click.command()
 @click.argument("store")
 @click.option("--into", metavar="STORE", help="Fill another store instead of STORE itself.")
-@click.option("--allow-code", is_flag=True, help='Allow use = "module:name" to import your code.')
+@options.overrides
+@options.allow_code
 @options.workers
 @options.wait
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 def rerun(
-    store: str, into: str | None, allow_code: bool, cluster: str | None, wait: float, quiet: bool
+    store: str,
+    into: str | None,
+    overrides: tuple[str, ...],
+    allow_code: bool,
+    cluster: str | None,
+    wait: float,
+    quiet: bool,
 ) -> None:
-    """Compute everything STORE was ever asked for again, from the definitions it holds, where it is missing."""
+    """Compute everything STORE was ever asked for again, from the definitions it holds, where it is missing.
+
+    With --set it is the last of them alone, with that value changed: a store grows without its file at hand.
+    """
     from flowprofile import running
     from flowprofile.cli.progress import progress
 
     target = into if into is not None else store
-    for pipeline in running.recorded(store):
+    for pipeline in running.recorded(store, overrides=overrides):
         with progress(quiet=quiet) as listen:
             outcome = running.run(
                 pipeline, into=target, listen=listen, allow_code=allow_code, cluster=cluster, wait=wait

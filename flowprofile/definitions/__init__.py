@@ -14,6 +14,7 @@ from flowprofile.definitions.files import find as find
 from flowprofile.definitions.files import folders as folders
 from flowprofile.definitions.files import merged as merged
 from flowprofile.definitions.files import names as names
+from flowprofile.definitions.files import overridden as overridden
 from flowprofile.definitions.files import parse as parse
 from flowprofile.definitions.files import read as read
 from flowprofile.definitions.files import shipped as shipped

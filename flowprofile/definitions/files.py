@@ -7,6 +7,7 @@ import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -31,10 +32,16 @@ def read(
     path = find(name, kind="pipelines", search=search)
     table, text = _merged(path, search=search, seen=())
     given = tuple(overrides)
-    for override in given:
-        _override(table, override)
     text = replace(text, overrides=given)
-    return pipeline(table, text), text
+    return pipeline(overridden(table, given), text), text
+
+
+def overridden(table: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """A definition's table with ``key=value`` overrides applied."""
+    changed = deepcopy(dict(table))
+    for override in overrides:
+        _override(changed, override)
+    return changed
 
 
 def find(name: str | Path, *, kind: Literal["pipelines", "stores"], search: Iterable[Path] = ()) -> Path:

@@ -1,0 +1,113 @@
+"""What one panel shows: a variable of one case, where its blocks are, and how the same is said in Python.
+
+A panel says everything that does not change while time or channel move, so that moving them asks the server for
+blocks at most.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+from urllib.parse import urlencode
+
+import numpy as np
+import xarray as xr
+
+from flowprofile.app.asked import Where
+from flowprofile.app.blocks import Picture, status_of
+from flowprofile.axes import CASE_AXES, CHANNEL, GUIDANCE, HEAD, LAYER, PIXEL, TIME, TOKEN, X, Y
+
+IMAGES: Final = ("x_t", "x0_hat", "image")
+"""Variables whose channels are colours."""
+CHANNELS: Final = "channel"
+
+
+def pictures(tree: xr.DataTree) -> dict[str, list[Picture]]:
+    """Every variable of a run that is a picture, by kind of node, in the order of the forward pass."""
+    found: dict[str, list[tuple[int, Picture]]] = {}
+    for node in tree.subtree:
+        data = node.to_dataset(inherit=False)
+        for name, values in data.data_vars.items():
+            if TIME in values.dims and Y in values.dims and X in values.dims:
+                place = int(node.attrs.get("layer_index", 0))
+                picture = Picture(node.path.removeprefix(tree.path).strip("/"), str(name), values)
+                found.setdefault(str(node.attrs.get("kind", "")), []).append((place, picture))
+    return {
+        kind: [p for _, p in sorted(each, key=lambda one: (one[0], one[1].node))]
+        for kind, each in found.items()
+    }
+
+
+def panel(run: str, tree: xr.DataTree, picture: Picture, where: Where) -> dict[str, Any]:
+    """A picture of one case, for the browser."""
+    attrs = picture.array.attrs
+    status = status_of(tree, picture.node, where)
+    times = picture.array[TIME].values.tolist()
+    asked = {"run": run, "node": picture.node, "variable": picture.variable, **_case(where)}
+    return {
+        "node": picture.node,
+        "variable": picture.variable,
+        "title": str(attrs.get(LAYER, picture.node)),
+        "told": str(attrs.get("long_name", picture.variable)),
+        "unit": str(attrs.get("units", "1")),
+        "image": picture.variable in IMAGES and picture.array.sizes.get(CHANNEL, 0) in (1, 3),
+        "range": list(map(float, attrs["pixel_range"])) if "pixel_range" in attrs else None,
+        "leading": _leading(picture),
+        "shape": list(picture.shape),
+        "times": times,
+        "missing": {str(t): told for t, told in status.items() if told != 2},
+        "whole": picture.whole,
+        "block": urlencode(asked),
+        "python": python(picture, where),
+    }
+
+
+def _case(where: Where) -> Mapping[str, Any]:
+    return {str(axis): value for axis, value in where.key().items()}
+
+
+def _leading(picture: Picture) -> list[dict[str, Any]]:
+    """The dimensions that choose one picture of a block, each with its values' names."""
+    found = []
+    for name in picture.leading:
+        values = picture.array.coords[name].values.tolist() if name in picture.array.coords else None
+        places = None
+        if name == PIXEL and "pixel_y" in picture.array.coords:
+            places = [picture.array.coords[c].values.tolist() for c in ("pixel_y", "pixel_x")]
+        size = picture.array.sizes[name]
+        found.append({"name": name, "size": size, "values": values or list(range(size)), "places": places})
+    return found
+
+
+def python(picture: Picture, where: Where) -> str:
+    """The expression of xarray that gives what a panel shows; ``{time}`` and ``{channel}`` are filled in.
+
+    Of several leading dimensions (heads and tokens) the place is filled in by ``isel`` in the browser.
+    """
+    case = ", ".join(f"{axis}={value!r}" for axis, value in where.key().items())
+    return f"tree[{picture.node!r}][{picture.variable!r}].sel({case}, time={{time}})"
+
+
+def marks(tree: xr.DataTree, kind: str, where: Where) -> list[dict[str, Any]]:
+    """The strongest channels that are stored of a case: one entry a stage, with its mask and statistic."""
+    found = []
+    for name, node in tree.children.items():
+        if node.attrs.get("kind") != kind or CHANNEL not in node.data_vars:
+            continue
+        array = node.to_dataset()[CHANNEL].sel(where.key())
+        if GUIDANCE in array.dims:
+            array = array.isel({GUIDANCE: -1})
+        layers = array[LAYER].values.tolist() if LAYER in array.dims else []
+        values = np.asarray(array.transpose(LAYER, TIME).values)
+        found.append({
+            "node": name,
+            "mask": str(node.attrs.get("mask_name", "") or "everywhere"),
+            "statistic": str(node.attrs.get("statistic", "sum")),
+            "times": array[TIME].values.tolist(),
+            "layers": {layer: values[i].tolist() for i, layer in enumerate(layers)},
+        })  # fmt: skip
+    return found
+
+
+def axes_told(dims: Sequence[str]) -> dict[str, str]:
+    """What the leading dimensions of blocks are called beside their slider."""
+    names = {CHANNEL: "channel", TOKEN: "token", HEAD: "head", PIXEL: "pixel of the mask", GUIDANCE: "half"}
+    return {d: names.get(d, d) for d in dims if d not in CASE_AXES}

@@ -1,0 +1,49 @@
+"""What is not there, and the command that computes it: a store holds the definition that it can grow from."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from flowprofile.app.asked import Where
+
+PLACES: Final = ("measures", "gradients")
+"""Folders of a run that hold stages of their own names."""
+
+
+def stage_of(node: str) -> str:
+    """The stage of a definition that a node belongs to.
+
+    >>> stage_of("activations/mid_attn.fn"), stage_of("gradients/volume"), stage_of("measures/ssim[window=11]")
+    ('activations', 'volume', 'ssim')
+    """
+    parts = node.split("/")
+    return parts[1 if parts[0] in PLACES and len(parts) > 1 else 0].partition("[")[0]
+
+
+def ensured(url: str, where: Where) -> str:
+    """The command for a case that was asked for and is not there yet."""
+    seeds = f"{where.seed}:{where.seed + 1}"
+    return shlex.join(["flowprofile", "ensure", url, "--seeds", seeds, "--labels", str(where.label)])
+
+
+def grown(url: str, changes: Mapping[str, Any]) -> str:
+    """The command that has the store's own definition computed with some values changed."""
+    words = ["flowprofile", "rerun", url]
+    for key, value in changes.items():
+        words += ["--set", f"{key}={toml(value)}"]
+    return shlex.join(words)
+
+
+def toml(value: Any) -> str:
+    """A value as TOML.
+
+    >>> toml(["*.fn", 3]), toml({"use": "ssim", "keep": [500]})
+    ('["*.fn", 3]', '{ use = "ssim", keep = [500] }')
+    """
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{key} = {toml(part)}" for key, part in value.items()) + " }"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return "[" + ", ".join(toml(part) for part in value) + "]"
+    return f'"{value}"' if isinstance(value, str) else str(value)

@@ -1,0 +1,120 @@
+// The page: what there is to choose from, which view is open, and how the address, controls and keys move it.
+
+import { drawControls } from "app/controls.js";
+import { code, copy, make, say } from "app/dom.js";
+import { listenToKeys, showHelp } from "app/keys.js";
+import { json } from "app/source.js";
+import { address, listen, read, set, VIEWS } from "app/state.js";
+import { drawTheme } from "app/theme.js";
+
+const main = document.getElementById("view");
+const app = { catalogue: null, run: null, handle: null, set, read, busy, reload, move };
+let opening = 0;
+let pending = 0;
+
+/** Keep the page marked as not ready while something is on its way: tests and saved pictures wait for it. */
+function busy(work) {
+  pending += 1;
+  delete document.documentElement.dataset.ready;
+  return Promise.resolve(work).finally(() => {
+    pending -= 1;
+    if (!pending) document.documentElement.dataset.ready = "true";
+  });
+}
+
+/** Read anew what the store holds, and draw the view again. */
+async function reload() {
+  app.catalogue = await json("catalogue");
+  await open();
+}
+
+async function open() {
+  const turn = (opening += 1);
+  const { view, params } = read();
+  const name = view in VIEWS ? view : "sample";
+  app.run = app.catalogue.runs.find((run) => run.name === params.get("run")) ?? app.catalogue.runs[0];
+  app.handle?.close?.();
+  app.handle = null;
+  document.title = `${VIEWS[name]} · ${app.run.model.name ?? app.run.name} · FlowProfile`;
+  drawViews(name);
+  const root = make("div", { class: `view view-${name}` });
+  try {
+    const { open: opened } = await import(`app/views/${name}.js`);
+    const handle = await opened(root, app);
+    if (turn !== opening) return handle?.close?.();
+    app.handle = handle;
+    main.replaceChildren(root);
+    drawControls(app);
+    await handle.move?.(["time", "channel"]);
+  } catch (error) {
+    if (turn !== opening) return;
+    drawControls(app);
+    main.replaceChildren(refusal(error));
+  }
+}
+
+/** Move the open view if it can show the change by itself; else open it anew. */
+async function move(changed) {
+  const moves = app.handle?.moves ?? [];
+  if (changed.every((name) => moves.includes(name))) {
+    drawControls(app);
+    await app.handle.move(changed);
+    return;
+  }
+  await open();
+}
+
+function refusal(error) {
+  const told = error.told ?? { fact: String(error.message ?? error) };
+  if (!error.told) console.error(error);
+  return make("section", { class: "refusal", role: "alert" }, make("h2", {}, told.fact),
+    told.consequence ? make("p", {}, told.consequence) : null,
+    told.remedy ? make("p", {}, make("strong", {}, "To mend it: "), told.remedy) : null,
+    told.evidence ? make("p", {}, make("strong", {}, "Seen: "), told.evidence) : null);
+}
+
+function drawViews(open) {
+  const { params } = read();
+  const kept = new URLSearchParams();
+  for (const name of ["run", "intervention", "label", "seed", "time", "mask"]) if (params.get(name)) kept.set(name, params.get(name));
+  const names = Object.keys(VIEWS).filter((name) => name !== "run" || app.catalogue.runs_allowed);
+  document.getElementById("views").replaceChildren(...names.map((name) => make("a", {
+    href: address(name, kept), "aria-current": name === open ? "page" : null,
+    on: { click: (event) => {
+      if (event.metaKey || event.ctrlKey || event.shiftKey) return;
+      event.preventDefault();
+      set({ ...Object.fromEntries([...read().params.keys()].filter((key) => !kept.has(key)).map((key) => [key, null])) }, { view: name, push: true });
+    } },
+  }, VIEWS[name])));
+}
+
+function drawTools() {
+  const button = (text, does, told) => make("button", { type: "button", title: told, on: { click: does } }, text);
+  document.getElementById("tools").replaceChildren(
+    button("Link", () => copy(location.href), "Copy the address of this view"),
+    button("Python", () => showPython(), "The xarray expression of this view"),
+    button("PNG", () => app.handle?.png?.() ?? say("This view has no picture to save."), "Save this view as a picture"),
+    button("CSV", () => app.handle?.csv?.() ?? say("This view has no table to save."), "Save the numbers shown"),
+    drawTheme(),
+    button("?", () => showHelp(), "Keys"),
+  );
+}
+
+function showPython() {
+  const text = app.handle?.python?.();
+  if (!text) return say("This view has no expression.");
+  const dialog = document.getElementById("help");
+  dialog.replaceChildren(make("h2", { id: "help-title" }, "This view in Python"), code(text),
+    make("button", { type: "button", on: { click: () => dialog.close() } }, "Close"));
+  dialog.showModal();
+  return copy(text);
+}
+
+listen((changed) => busy(move(changed)));
+listenToKeys(app);
+drawTools();
+busy(reload().then(() => {
+  const store = document.getElementById("store");
+  store.textContent = app.catalogue.store;
+  store.title = app.catalogue.store;
+})).catch((error) => main.replaceChildren(refusal(error)));

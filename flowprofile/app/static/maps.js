@@ -1,0 +1,251 @@
+// Maps side by side: up to six panels of one case that share time and channel.
+
+import { channelOf, timeOf } from "app/controls.js";
+import { make, notComputed, picker, save } from "app/dom.js";
+import { picture, summed, weighted } from "app/half.js";
+import { field, pixelsOf, resampled } from "app/masks.js";
+import { Panel, together } from "app/panel.js";
+import { blocks, cached, isComing, json } from "app/source.js";
+import { read, set } from "app/state.js";
+
+const BESIDE = 60;
+
+/** Open a view of maps: panels as the server describes them, and what moves them. */
+export async function openMaps(root, app, view, { before = () => [], after = () => [], more = null } = {}) {
+  const told = await json(view, paramsOf(read().params));
+  const maps = new Maps(told, app);
+  if (told.missing) root.append(...before(told, maps), notComputed(told.missing, `Nothing of this is stored in this run.`));
+  else root.append(...before(told, maps), maps.element, ...after(told, maps));
+  return maps.handle(more);
+}
+
+/** The parameters the server is asked with: what moves in the browser is not among them. */
+export function paramsOf(params) {
+  const kept = new URLSearchParams();
+  for (const [name, value] of params) if (!["time", "channel", "show", "mask", "colour", "panel"].includes(name)) kept.append(name, value);
+  return kept;
+}
+
+class Maps {
+  constructor(told, app) {
+    this.told = told;
+    this.app = app;
+    this.panels = told.panels.map((each) => new Panel(each));
+    this.limits = new Map();
+    this.queued = null;
+    this.waiting = null;
+    this.image = app.run.model.shape?.slice(-2) ?? [1, 1];
+    this.times = [...new Set(told.panels.flatMap((each) => each.times))].sort((a, b) => b - a);
+    this.channels = Math.max(1, ...told.panels.map((each) => sizeOf(each)));
+    this.element = make("div", {}, this.#tools(), make("div", { class: "panels" }, this.panels.map((panel) => panel.element)));
+  }
+
+  handle(more) {
+    return {
+      times: this.times, channels: this.channels, channelName: nameOf(this.told.panels),
+      moves: ["time", "channel", "show", "mask", "colour"],
+      move: (changed) => this.move(changed).then(() => more?.move?.(changed)),
+      close: () => { this.waiting?.abort(); clearTimeout(this.queued); more?.close?.(); },
+      python: () => this.#python(),
+      png: async () => save(`${this.told.view}.png`, await together(this.panels, this.#title())),
+      csv: () => save(`${this.told.view}.csv`, this.#csv(), "text/csv"),
+    };
+  }
+
+  /** Draw what the address says. What is here is drawn at once; what is not is asked for, and only the latest drawn. */
+  async move() {
+    const params = read().params;
+    const shown = this.element.querySelector("#show");
+    if (shown) shown.value = this.show(params);
+    const t = timeOf(this.times, params);
+    this.waiting?.abort();
+    clearTimeout(this.queued);
+    const turn = (this.waiting = new AbortController());
+    await this.app.busy(Promise.all(this.panels.map((panel) => this.#draw(panel, t, params, turn))).catch((error) => {
+      if (error.name !== "AbortError") throw error;
+    }));
+    if (!turn.signal.aborted) this.queued = setTimeout(() => this.#beside(t, params), BESIDE);
+  }
+
+  async #draw(panel, wanted, params, turn) {
+    const t = timeOf(panel.told.times, new URLSearchParams({ time: wanted }));
+    const gone = panel.told.missing[t];
+    if (gone !== undefined) return panel.miss(`The state t = ${t} is ${gone === 1 ? "missing" : "not asked for"}.`, this.#command(panel, t, gone));
+    const channel = panel.told.whole ? null : this.#channel(panel, params);
+    let block = cached(panel.told, t, channel);
+    if (!block) {
+      // What is on its way already is waited for; a request that nobody waits for is given up.
+      const signal = isComing(panel.told, t, channel) ? undefined : turn.signal;
+      [block] = await blocks(panel.told, [t], { channel, signal });
+      if (turn.signal.aborted) return null;
+    }
+    if (params.get("colour") !== "each") await this.#range(panel, turn);
+    if (turn.signal.aborted) return null;
+    this.#paint(panel, block, t, params);
+    return null;
+  }
+
+  #paint(panel, block, t, params) {
+    const { values, told, channel } = this.#values(panel, block, t, params);
+    const mask = this.mask(params);
+    panel.outline(mask && field(mask, ...this.image), ...this.image);
+    const fixed = params.get("colour") !== "each" && this.limits.get(panel);
+    const range = fixed && (channel !== null || sizeOf(panel.told) === 1) ? { low: fixed.low[channel ?? 0], high: fixed.high[channel ?? 0] } : reach(values);
+    panel.draw({ values, range, told });
+    panel.note.replaceChildren(...this.#marks(panel, block, t, channel));
+  }
+
+  #values(panel, block, t, params) {
+    const size = sizeOf(panel.told);
+    const at = t === timeOf(this.times, params) ? "" : `, nearest kept state t = ${t}`;
+    if (size === 1) return { values: picture(block, 0), channel: null, told: `${panel.told.told}${at}` };
+    if (this.show(params) === "sum" && panel.told.whole) return { values: summed(block), channel: null, told: `sum over ${size} ${plural(panel.told)}${at}` };
+    const channel = this.#channel(panel, params, block, t);
+    const place = panel.told.whole ? channel : 0;
+    return { values: picture(block, place), channel, told: `${placeTold(panel.told, channel)} of ${size}${at}` };
+  }
+
+  /** The channel a panel shows: the slider's, or its own strongest one. */
+  #channel(panel, params, block = null, t = null) {
+    const size = sizeOf(panel.told);
+    const show = this.show(params);
+    const stored = this.told.marks?.find((mark) => show === `max:${mark.node}`);
+    if (stored && t !== null) return this.#stored(stored, panel, t) ?? 0;
+    if (show === "max:mask" && block && panel.told.whole) return this.strongest(panel, block, params) ?? 0;
+    return channelOf(size, params);
+  }
+
+  /** The strongest channel of a stage that is stored, at a state it keeps. */
+  #stored(mark, panel, t) {
+    const at = mark.times.indexOf(t);
+    const channel = mark.layers[panel.told.title]?.[at];
+    return at >= 0 && channel >= 0 ? channel : null;
+  }
+
+  /** c* of the drawn mask, from the block that is here: nothing is sampled, nothing is asked. */
+  strongest(panel, block, params) {
+    const mask = this.mask(params);
+    if (!mask) return null;
+    const sums = weighted(block, resampled(field(mask, ...this.image), this.image, panel.size));
+    return sums.reduce((best, value, i) => (value > sums[best] ? i : best), 0);
+  }
+
+  /** How a panel's channel is chosen: as the address says, and where it says nothing, the strongest one that is stored. */
+  show(params) {
+    const first = this.told.marks?.find((mark) => this.panels.some((panel) => panel.told.title in mark.layers));
+    return params.get("show") ?? (params.get("channel") === null && first ? `max:${first.node}` : "one");
+  }
+
+  mask(params = read().params) {
+    return pixelsOf(params.get("mask"), this.told.regions);
+  }
+
+  #marks(panel, block, t, channel) {
+    if (sizeOf(panel.told) < 2 || !this.told.marks) return [];
+    const rows = this.told.marks.map((mark) => [`c* in ${mark.mask}`, this.#stored(mark, panel, t)]);
+    if (panel.told.whole && this.mask()) rows.push(["c* in this mask", this.strongest(panel, block, read().params)]);
+    return rows.filter(([, at]) => at !== null).map(([told, at]) => make("button", {
+      type: "button", class: "mark", "aria-pressed": String(at === channel),
+      on: { click: () => set({ channel: at, show: null }) },
+    }, `${at === channel ? "★" : "☆"} ${told}: ${at}`));
+  }
+
+  async #range(panel, turn) {
+    if (this.limits.has(panel)) return;
+    const found = await json("limits", new URLSearchParams(panel.told.block), { signal: turn.signal });
+    if (found.states) this.limits.set(panel, found);
+  }
+
+  /** Fetch the states on both sides, in one request a panel. */
+  async #beside(t, params) {
+    await Promise.all(this.panels.map(async (panel) => {
+      const at = panel.told.times.indexOf(timeOf(panel.told.times, new URLSearchParams({ time: t })));
+      const near = [at - 1, at + 1].map((i) => panel.told.times[i]).filter((each) => each !== undefined && panel.told.missing[each] === undefined);
+      if (near.length) await blocks(panel.told, near, { channel: panel.told.whole ? null : this.#channel(panel, params) });
+    })).catch(() => {});
+  }
+
+  #command(panel, t, gone) {
+    if (gone === 1) return this.told.ensure;
+    const parts = panel.told.node.split("/");
+    const stage = (["measures", "gradients"].includes(parts[0]) ? parts[1] : parts[0]).replace(/\[.*/, "");
+    return this.told.keep.replace("STAGE", stage).replace("T", t);
+  }
+
+  #tools() {
+    const params = read().params;
+    const shown = [["one", "one channel"], ["sum", "sum over channels"], ...(this.told.marks ?? []).map((mark) => [`max:${mark.node}`, `c* in ${mark.mask} (${mark.node})`])];
+    if (this.told.regions) shown.push(["max:mask", "c* in the drawn mask"]);
+    const regions = Object.keys(this.told.regions ?? {});
+    const mask = params.get("mask") ?? "";
+    const masks = [["", "none"], ...regions.map((name) => [name, name]), ...(mask && !regions.includes(mask) ? [[mask, "drawn"]] : [])];
+    return make("div", { class: "options" },
+      this.channels > 1 ? picker("show", "Shown", shown, this.show(params), (show) => set({ show })) : null,
+      picker("colour", "Colours", [["", "one scale for all t"], ["each", "each picture its own"]], params.get("colour") ?? "", (colour) => set({ colour })),
+      this.told.regions ? picker("mask", "Mask", masks, mask, (value) => set({ mask: value })) : null);
+  }
+
+  #title() {
+    const { label, seed, intervention } = this.told.case;
+    return `${this.told.run}, label ${label}, seed ${seed}, ${intervention}, t = ${timeOf(this.times)}`;
+  }
+
+  #python() {
+    const params = read().params;
+    const lines = this.panels.map((panel) => {
+      const t = timeOf(panel.told.times, params);
+      const block = cached(panel.told, t, panel.told.whole ? null : this.#channel(panel, params));
+      const base = panel.told.python.replace("{time}", t);
+      if (sizeOf(panel.told) === 1) return base;
+      const names = panel.told.leading.map(({ name }) => name);
+      if (this.show(params) === "sum") return `${base}.sum(${JSON.stringify(names)})`;
+      const at = places(panel.told, this.#channel(panel, params, block, t));
+      return `${base}.isel(${names.map((name, i) => `${name}=${at[i]}`).join(", ")})`;
+    });
+    return [this.told.open, ...lines].join("\n");
+  }
+
+  #csv() {
+    const rows = ["layer,t,y,x,value"];
+    const params = read().params;
+    for (const panel of this.panels) {
+      const t = timeOf(panel.told.times, params);
+      panel.values?.forEach((value, i) => rows.push([JSON.stringify(panel.told.title), t, Math.floor(i / panel.size[1]), i % panel.size[1], value].join(",")));
+    }
+    return rows.join("\n");
+  }
+}
+
+/** How many pictures a state's block holds. */
+export function sizeOf(told) {
+  return told.leading.reduce((size, { size: each }) => size * each, 1);
+}
+
+function places(told, at) {
+  const found = [];
+  for (const { size } of [...told.leading].reverse()) {
+    found.unshift(at % size);
+    at = Math.floor(at / size);
+  }
+  return found;
+}
+
+function placeTold(told, channel) {
+  return places(told, channel).map((at, i) => {
+    const { name, values, places: where } = told.leading[i];
+    return where ? `${name} at y ${where[0][at]}, x ${where[1][at]}` : `${name} ${values[at]}`;
+  }).join(", ");
+}
+
+function plural(told) {
+  return told.leading.map(({ name }) => `${name}s`).join(" and ");
+}
+
+function nameOf(panels) {
+  const names = new Set(panels.flatMap((each) => each.leading.map(({ name }) => name)));
+  return names.size === 1 ? [...names][0].replace(/^./, (c) => c.toUpperCase()) : "Channel";
+}
+
+function reach(values) {
+  return values.reduce(({ low, high }, v) => ({ low: Math.min(low, v), high: Math.max(high, v) }), { low: Infinity, high: -Infinity });
+}

@@ -1,0 +1,109 @@
+// Where numbers come from: the server behind /api, or the folder that was exported.
+
+const HELD = 192 * 2 ** 20;
+const held = new Map();
+const coming = new Map();
+let bytes = 0;
+
+/** A refusal of the server: what is wrong, what follows, what to do. */
+export class Refusal extends Error {
+  constructor(told) {
+    super(told.fact || "The server gave no answer.");
+    this.told = told;
+  }
+}
+
+/** JSON of a view or list: `json("activations", params)`. */
+export async function json(path, params = new URLSearchParams(), { signal } = {}) {
+  const text = await fetched(`/api/${path}${query(params)}`, signal);
+  return JSON.parse(new TextDecoder().decode(text));
+}
+
+/** Send JSON to the server; only where runs are allowed. */
+export async function post(path, value) {
+  const headers = { "Content-Type": "application/json", "X-FlowProfile": "1" };
+  const answer = await fetch(`/api/${path}`, { method: "POST", headers, body: JSON.stringify(value) });
+  if (!answer.ok) throw new Refusal(await told(answer));
+  return answer.json();
+}
+
+/** A block that is here already, or null. `channel` only for panels whose blocks are too large to travel whole. */
+export function cached(panel, t, channel = null) {
+  const key = keyOf(panel, t, channel);
+  const found = held.get(key);
+  if (found) {
+    held.delete(key);
+    held.set(key, found);
+  }
+  return found ?? null;
+}
+
+/** Blocks of a panel at some states, in one request for all that are not here; resolves to a list in their order. */
+export async function blocks(panel, times, { channel = null, signal } = {}) {
+  const missing = times.filter((t) => !cached(panel, t, channel) && !coming.has(keyOf(panel, t, channel)));
+  if (missing.length) {
+    const params = new URLSearchParams(panel.block);
+    for (const t of missing) params.append("times", t);
+    if (!panel.whole && channel !== null) params.append("channel", channel);
+    const work = fetched(`/api/block?${params}`, signal).then((data) => unpack(data).forEach((each) => keep(panel, each, channel)));
+    for (const t of missing) coming.set(keyOf(panel, t, channel), work);
+    work.catch(() => {}).finally(() => missing.forEach((t) => coming.delete(keyOf(panel, t, channel))));
+  }
+  await Promise.all(times.map((t) => coming.get(keyOf(panel, t, channel))));
+  return times.map((t) => cached(panel, t, channel));
+}
+
+/** Whether a state's block is on its way. */
+export function isComing(panel, t, channel = null) {
+  return coming.has(keyOf(panel, t, channel));
+}
+
+function keyOf(panel, t, channel) {
+  return `${panel.block}|${t}|${panel.whole || channel === null ? "" : channel}`;
+}
+
+function keep(panel, block, channel) {
+  held.set(keyOf(panel, block.t, channel), block);
+  bytes += block.values.byteLength;
+  for (const [key, old] of held) {
+    if (bytes <= HELD) break;
+    held.delete(key);
+    bytes -= old.values.byteLength;
+  }
+}
+
+/** The blocks of an answer, one for each state: half floats as their bits, with the shape after time. */
+export function unpack(data) {
+  const length = new DataView(data).getUint32(0, true);
+  const head = JSON.parse(new TextDecoder().decode(new Uint8Array(data, 4, length)));
+  const size = head.shape.reduce((a, b) => a * b, 1);
+  return head.times.map((t, i) => ({
+    t,
+    shape: head.shape,
+    scale: head.scale,
+    missing: head.missing[t] ?? null,
+    // A copy, so that a state that is dropped frees its bytes.
+    values: new Uint16Array(data, 4 + length + 2 * size * i, size).slice(),
+  }));
+}
+
+function query(params) {
+  const text = params.toString();
+  return text ? `?${text}` : "";
+}
+
+async function fetched(url, signal) {
+  if (window.flowprofileExport) return window.flowprofileExport(url);
+  const answer = await fetch(url, { signal, headers: { Accept: "application/json, application/octet-stream" } });
+  if (!answer.ok) throw new Refusal(await told(answer));
+  return answer.arrayBuffer();
+}
+
+async function told(answer) {
+  const text = await answer.text();
+  try {
+    return JSON.parse(text);
+  } catch {
+    return { fact: text || `The server answered ${answer.status}.`, consequence: "", remedy: "", evidence: "" };
+  }
+}

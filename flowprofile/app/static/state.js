@@ -1,0 +1,53 @@
+// The address is the whole view: what is shown is read from it, and every change is written to it.
+
+/** Every view, in order, with its name in the address. */
+export const VIEWS = {
+  sample: "Sample", activations: "Activations", attention: "Attention", gradients: "Gradients",
+  measures: "Measures", compare: "Compare", sweep: "Sweep", run: "Run",
+};
+const ORDER = ["run", "intervention", "label", "seed", "time", "channel", "show", "layer", "mask", "colour"];
+const listeners = [];
+
+/** The view and the parameters that the address names. */
+export function read() {
+  const view = location.pathname.replace(/^.*\//, "").replace(/\.html$/, "");
+  const exported = location.hash.startsWith("#/");
+  const [path, query] = exported ? location.hash.slice(2).split("?") : [view, location.search.slice(1)];
+  return { view: path && path !== "index" ? path : "sample", params: new URLSearchParams(query || "") };
+}
+
+/** The address of a view with these parameters, in one order, so that equal views have equal addresses. */
+export function address(view, params) {
+  const sorted = new URLSearchParams();
+  const names = [...new Set(params.keys())];
+  const known = [...ORDER.filter((name) => names.includes(name)), ...names.filter((name) => !ORDER.includes(name))];
+  for (const name of known) for (const value of params.getAll(name)) sorted.append(name, value);
+  const query = sorted.toString().replaceAll("%2C", ",").replaceAll("%3A", ":");
+  const path = `/${view}${query ? `?${query}` : ""}`;
+  return window.flowprofileExport ? `#${path}` : path;
+}
+
+/** Change parameters (null takes one away, a list gives several) and say which; `push` makes a step of the history. */
+export function set(changes, { view = null, push = false } = {}) {
+  const now = read();
+  const params = new URLSearchParams(now.params);
+  const changed = [];
+  for (const [name, value] of Object.entries(changes)) {
+    const before = params.getAll(name).join("\n");
+    params.delete(name);
+    for (const each of Array.isArray(value) ? value : [value]) if (each !== null && each !== undefined && each !== "") params.append(name, each);
+    if (params.getAll(name).join("\n") !== before) changed.push(name);
+  }
+  if (view !== null && view !== now.view) changed.push("view");
+  if (!changed.length) return;
+  history[push ? "pushState" : "replaceState"](null, "", address(view ?? now.view, params));
+  for (const listen of listeners) listen(changed);
+}
+
+/** Call a function with the names of the parameters that changed. */
+export function listen(heard) {
+  listeners.push(heard);
+  const all = () => heard(["view"]);
+  addEventListener("popstate", all);
+  addEventListener("hashchange", all);
+}

@@ -1,0 +1,21 @@
+// Gradients: what pulls at chosen pixels, layer by layer, and the rows of a step's Jacobian as a volume.
+
+import { make, picker } from "app/dom.js";
+import { openMaps } from "app/maps.js";
+import { read, set } from "app/state.js";
+import { drawVolume } from "app/volume.js";
+
+/** Open the view. */
+export function open(root, app) {
+  root.append(make("h2", {}, "Gradients"), make("p", { class: "lead" }, "How the chosen pixels of x_t depend on what came before: at layers, and on every pixel of x_t+1."));
+  const volumes = [];
+  const after = (told) => told.panels.filter((panel) => panel.leading.some(({ name }) => name === "pixel")).map((panel) => {
+    volumes.push(drawVolume(panel, app));
+    return volumes.at(-1).element;
+  });
+  const sort = picker("object", "Gradients", [["pixels", "on the pixels of x_t+1"], ["layers", "at layers"]], read().params.get("object") ?? "pixels", (object) => set({ object, layer: null, channel: null }));
+  return openMaps(root, app, "gradients", { before: () => [make("div", { class: "options" }, sort)], after, more: {
+    move: (changed) => Promise.all(volumes.map((volume) => volume.move(changed))),
+    close: () => volumes.forEach((volume) => volume.close()),
+  } });
+}
