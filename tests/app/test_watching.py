@@ -1,0 +1,51 @@
+"""The tests of the interface see what they say they see: a page that misbehaves fails, and everything is in the store."""
+
+from pathlib import Path
+
+import pytest
+from browsing import serving, watched
+
+from flowprofile.running import assembled
+from flowprofile.stages import KINDS
+
+ELSEWHERE = {"decoded", "attention_maps", "word_maps"}
+"""Kinds that a network without latents, transformer blocks and prompts does not have."""
+
+
+def test_the_store_of_everything_is_asked_for_every_kind_that_its_model_has():
+    made = assembled(Path(__file__).parent / "everything.toml")
+    assert {table["use"] for table in made.tables.values()} == set(KINDS) - ELSEWHERE
+    kinds = {part["kind"] for part in made.pipeline.interventions.values()}
+    assert kinds == {"ablate", "switch", "patch", "steer"}
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("console.error('it broke')", "it broke"),
+        ("setTimeout(() => { throw new Error('thrown late'); })", "thrown late"),
+        ("fetch('/missing')", "404"),
+        ("fetch('http://localhost:1/').catch(() => 0)", "localhost"),
+        ("navigator.sendBeacon('http://collector.invalid/')", "collector.invalid"),
+    ],
+)
+def test_a_page_that_says_an_error_or_asks_another_host_fails_its_test(browser, script, words):
+    with serving(_hello) as address:
+        with pytest.raises(AssertionError, match=words), watched(browser, ["ERR_"]) as page:
+            page.goto(address)
+            page.evaluate(f"() => {{ {script} }}")
+            page.wait_for_timeout(100)
+        with watched(browser) as page:
+            page.goto(address)
+            assert page.text_content("p") == "Hello"
+
+
+async def _hello(scope, receive, send):
+    """A page, and nothing else."""
+    assert scope["type"] == "http", "the server asks for no life span"
+    status = 200 if scope["path"] == "/" else 404
+    body = b"<!doctype html><link rel=icon href=data:,><p>Hello</p>"
+    headers = [(b"content-type", b"text/html")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
