@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from browsing import MISSING, SWITCHES, chromium, watched
-from pipelines import pipeline
 
 from flowprofile import running
 from flowprofile.store.layout import StoreLayout
+from pipelines import pipeline
 
 EVERYTHING = Path(__file__).parent / "everything.toml"
 QUICK = StoreLayout(durability="none")
@@ -50,9 +50,9 @@ def tall(tmp_path_factory):
     return into
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def browser():
-    """Chromium; of this folder only, since Playwright keeps an event loop in the thread that other tests need."""
+    """Chromium, for one file of tests: while Playwright lives, no other test may run an event loop in this thread."""
     from playwright.sync_api import sync_playwright
 
     found = chromium()

@@ -32,13 +32,18 @@ def test_the_store_of_everything_is_asked_for_every_kind_that_its_model_has():
 )
 def test_a_page_that_says_an_error_or_asks_another_host_fails_its_test(browser, script, words):
     with serving(_hello) as address:
-        with pytest.raises(AssertionError, match=words), watched(browser, ["ERR_"]) as page:
-            page.goto(address)
-            page.evaluate(f"() => {{ {script} }}")
-            page.wait_for_timeout(100)
+        with pytest.raises(AssertionError, match=words):
+            _open(browser, address, script)
         with watched(browser) as page:
             page.goto(address)
             assert page.text_content("p") == "Hello"
+
+
+def _open(browser, address, script):
+    with watched(browser, ["ERR_"]) as page:
+        page.goto(address)
+        page.evaluate(f"() => {{ {script} }}")
+        page.wait_for_timeout(100)
 
 
 async def _hello(scope, receive, send):
