@@ -13,6 +13,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from benchmarks.harness import Row, as_json
 
+APART = ("app",)
+"""Run by name only: they need what `make bench` does not set up."""
+
 
 def benches() -> dict[str, Callable[..., list[Row]]]:
     """Every module benchmarks/bench_*.py by its name, as its function `rows`."""
@@ -24,9 +27,11 @@ def benches() -> dict[str, Callable[..., list[Row]]]:
 
 
 def main(arguments: list[str]) -> int:
-    """Run the named benchmarks, or all; 0 if every target is met."""
+    """Run the named benchmarks, or all but those apart; 0 if every target is met."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", help="benchmarks to run; all without one")
+    parser.add_argument(
+        "names", nargs="*", help=f"benchmarks to run; without one, all but {', '.join(APART)}"
+    )
     parser.add_argument("--json", action="store_true", help="print a JSON list")
     parser.add_argument("--tiny", action="store_true", help="smallest shapes, one pair: only that it runs")
     options = parser.parse_args(arguments)
@@ -34,7 +39,7 @@ def main(arguments: list[str]) -> int:
     if unknown := [name for name in options.names if name not in known]:
         parser.error(f"no benchmark {unknown[0]!r}; known: {', '.join(known)}")
     found: list[Row] = []
-    for name in options.names or known:
+    for name in options.names or [name for name in known if name not in APART]:
         for row in known[name](tiny=options.tiny):
             found.append(row)
             if not options.json:
