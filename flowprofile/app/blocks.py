@@ -166,6 +166,13 @@ def _extent(picture: Picture, where: Where, times: Sequence[int]) -> dict[str, A
     count = prod(picture.shape[:-2])
     low, high = np.full(count, np.inf), np.full(count, -np.inf)
     for t in times:
-        values = picture.array.sel({**where.key(), TIME: t}).values.reshape(count, -1)
-        low, high = np.fmin(low, values.min(1)), np.fmax(high, values.max(1))
+        values = _without_own(picture.array.sel({**where.key(), TIME: t})).values.reshape(count, -1)
+        low, high = np.fmin(low, np.nanmin(values, 1)), np.fmax(high, np.nanmax(values, 1))
     return {"low": low.tolist(), "high": high.tolist()}
+
+
+def _without_own(array: xr.DataArray) -> xr.DataArray:
+    """Rows of a Jacobian without each pixel's own entry, which would outshine all others on any scale."""
+    if PIXEL not in array.dims or "pixel_y" not in array.coords:
+        return array
+    return array.where((array[Y] != array["pixel_y"]) | (array[X] != array["pixel_x"]))

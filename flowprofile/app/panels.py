@@ -4,7 +4,7 @@ A panel says everything that does not change while time or channel move, so that
 blocks at most.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -13,11 +13,10 @@ import xarray as xr
 
 from flowprofile.app.asked import Where
 from flowprofile.app.blocks import Picture, status_of
-from flowprofile.axes import CASE_AXES, CHANNEL, GUIDANCE, HEAD, LAYER, PIXEL, TIME, TOKEN, X, Y
+from flowprofile.axes import CHANNEL, GUIDANCE, LAYER, PIXEL, TIME, X, Y
 
 IMAGES: Final = ("x_t", "x0_hat", "image")
 """Variables whose channels are colours."""
-CHANNELS: Final = "channel"
 
 
 def pictures(tree: xr.DataTree) -> dict[str, list[Picture]]:
@@ -90,7 +89,8 @@ def marks(tree: xr.DataTree, kind: str, where: Where) -> list[dict[str, Any]]:
     """The strongest channels that are stored of a case: one entry a stage, with its mask and statistic."""
     found = []
     for name, node in tree.children.items():
-        if node.attrs.get("kind") != kind or CHANNEL not in node.data_vars:
+        own = name.startswith("reference.")  # what an intervention looked up for itself
+        if own or node.attrs.get("kind") != kind or CHANNEL not in node.data_vars:
             continue
         array = node.to_dataset()[CHANNEL].sel(where.key())
         if GUIDANCE in array.dims:
@@ -105,9 +105,3 @@ def marks(tree: xr.DataTree, kind: str, where: Where) -> list[dict[str, Any]]:
             "layers": {layer: values[i].tolist() for i, layer in enumerate(layers)},
         })  # fmt: skip
     return found
-
-
-def axes_told(dims: Sequence[str]) -> dict[str, str]:
-    """What the leading dimensions of blocks are called beside their slider."""
-    names = {CHANNEL: "channel", TOKEN: "token", HEAD: "head", PIXEL: "pixel of the mask", GUIDANCE: "half"}
-    return {d: names.get(d, d) for d in dims if d not in CASE_AXES}

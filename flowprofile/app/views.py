@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 import xarray as xr
 
-from flowprofile.app.asked import Query, Where, case_of
+from flowprofile.app.asked import Query, case_of
 from flowprofile.app.blocks import Picture
 from flowprofile.app.network import schematic
 from flowprofile.app.panels import marks, panel, pictures
@@ -26,6 +26,8 @@ KINDS: Final[Mapping[str, tuple[str, ...]]] = {
     "gradients": ("gradient_volume", "gradient_sum", "gradient_energy", "layer_gradients"),
 }
 """Kinds of nodes that a view shows, in its order."""
+REFERENCES: Final = ("predicted_x0", "trajectory")
+"""What stands beside maps, so that one sees of what they are: the first of these that is stored."""
 COMPUTED_BY: Final[Mapping[str, tuple[str, dict[str, Any]]]] = {
     "sample": ("trajectory", {"keep": "::50"}),
     "activations": ("activations", {"layers": "*.fn", "keep": "::50"}),
@@ -39,7 +41,7 @@ def picture_view(name: str, url: str, run: str, tree: xr.DataTree, asked: Query)
     """A view of pictures: what may be chosen, the panels that are, and what is missing."""
     where = case_of(tree, asked)
     known = pictures(tree)
-    offered = [p for kind in KINDS[name] for p in known.get(kind, [])]
+    offered = _distinct([p for kind in KINDS[name] for p in known.get(kind, [])])
     if name == "gradients" and not asked.all("layer"):
         offered = _of_one_sort(offered, asked.get("object"))
     chosen = _chosen(name, offered, asked)
@@ -51,19 +53,30 @@ def picture_view(name: str, url: str, run: str, tree: xr.DataTree, asked: Query)
         "panels": [panel(run, tree, p, where) for p in chosen],
         "ensure": ensured(url, where),
         "open": f"import flowprofile as fp\ntree = fp.open({url!r}, run={run!r})",
-        "keep": f"flowprofile rerun {url} --set stages.STAGE.keep=[T]",
+        "keep": grown(url, {"stages.STAGE.keep": ["T"]}).replace('"T"', "T"),
     }
+    beside = [p for kind in REFERENCES for p in known.get(kind, [])][:1] if name != "sample" else []
+    found["reference"] = panel(run, tree, beside[0], where) if beside else None
     if not offered:
         stage, table = COMPUTED_BY[name]
         found["missing"] = grown(url, {f"stages.{stage}": {"use": stage, **table}})
     if name == "activations":
         found["marks"] = marks(tree, "max_channel", where)
         found["network"] = schematic(tree, [str(p.array.attrs.get("layer", "")) for p in offered])
+        found["grow"] = grown(url, {"stages.activations.layers": ["LAYER"]})
     if name == "gradients":
         found["marks"] = marks(tree, "gradient_channel", where)
     if name in ("sample", "activations", "gradients"):
         found["regions"] = region_pixels(tree)
     return found
+
+
+def _distinct(offered: Sequence[Picture]) -> list[Picture]:
+    """A layer's own activation stands for it; its sum over channels only where that is all there is."""
+    whole = {p.array.attrs.get("layer") for p in offered if p.node.startswith("activations")}
+    return [
+        p for p in offered if not (p.node.startswith("channel_sums") and p.array.attrs.get("layer") in whole)
+    ]
 
 
 def _of_one_sort(offered: Sequence[Picture], sort: str) -> list[Picture]:
@@ -112,8 +125,3 @@ def region_pixels(tree: xr.DataTree) -> dict[str, list[int]]:
         return {}
     often = {name: regions.frequency(model, name) >= 0.5 for name in names}
     return {name: np.flatnonzero(mask).tolist() for name, mask in often.items() if mask.any()}
-
-
-def where_told(where: Where) -> str:
-    """A case in words."""
-    return f"seed {where.seed}, label {where.label}, {where.intervention}"

@@ -22,20 +22,27 @@ function table(colours) {
   return packed;
 }
 
-/** The scale for a range of values: centred and diverging where they have signs. */
-export function scale(low, high) {
+/** The scale for a range of values: centred and diverging where they have signs; logarithmic over three decades. */
+export function scale(low, high, log = false) {
   const far = Math.max(Math.abs(low), Math.abs(high)) || 1;
-  if (low < 0) return { name: "diverging", low: -far, high: far };
-  return { name: "sequential", low, high: high > low ? high : low + 1 };
+  const near = log ? far / 1000 : 0;
+  if (low < 0) return { name: "diverging", low: -far, high: far, near };
+  return { name: "sequential", low, high: high > low ? high : low + 1, near };
+}
+
+/** Where a value stands on a scale, linear or, with `near`, logarithmic on both sides of a linear middle. */
+function placed(value, near) {
+  return near ? Math.sign(value) * Math.log1p(Math.abs(value) / near) : value;
 }
 
 /** Draw numbers [y x] into a canvas of their own size; what is not a number stays clear. */
-export function paint(canvas, values, height, width, { name, low, high }) {
+export function paint(canvas, values, height, width, { name, low, high, near = 0 }) {
   const { context, image, pixels } = sheet(canvas, height, width);
   const colours = TABLES[name];
-  const factor = (STEPS - 1) / (high - low);
+  const first = placed(low, near);
+  const factor = (STEPS - 1) / (placed(high, near) - first);
   for (let i = 0; i < values.length; i += 1) {
-    const at = Math.round((values[i] - low) * factor);
+    const at = Math.round((placed(values[i], near) - first) * factor);
     pixels[i] = Number.isNaN(at) ? 0 : colours[at < 0 ? 0 : at > STEPS - 1 ? STEPS - 1 : at];
   }
   context.putImageData(image, 0, 0);

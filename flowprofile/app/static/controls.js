@@ -127,7 +127,7 @@ function settle(app, params) {
     const channel = channelOf(handle.channels, params);
     put("channel", channel);
     const told = document.getElementById("channel-told");
-    if (told) told.textContent = `${handle.channelTold?.(channel) ?? channel} of ${handle.channels}`;
+    if (told) told.textContent = handle.channelTold?.(channel) ?? `${channel} of ${handle.channels}`;
   }
 }
 

@@ -9,21 +9,25 @@ for (let bits = 0; bits < 65536; bits += 1) {
   else NUMBERS[bits] = sign * (exponent ? 2 ** (exponent - 15) * (1 + fraction / 1024) : 2 ** -14 * (fraction / 1024));
 }
 
-/** The picture at a place of a block, as numbers [y x]. */
-export function picture(block, place) {
+/** The picture at a place of a block, as numbers [y x]; `own` lists places that are left out. */
+export function picture(block, place, own = null) {
   const [h, w] = block.shape.slice(-2);
   const size = h * w;
   const out = new Float32Array(size);
   for (let i = 0, at = place * size; i < size; i += 1, at += 1) out[i] = NUMBERS[block.values[at]] * block.scale;
+  for (const at of own ?? []) out[at] = NaN;
   return out;
 }
 
-/** The sum of all pictures of a block, [y x]. */
-export function summed(block) {
+/** The sum of all pictures of a block, [y x]; of the n-th the place `own[n]` is left out. */
+export function summed(block, own = null) {
   const [h, w] = block.shape.slice(-2);
   const size = h * w;
   const out = new Float32Array(size);
-  for (let i = 0; i < block.values.length; i += 1) out[i % size] += NUMBERS[block.values[i]] * block.scale;
+  for (let i = 0; i < block.values.length; i += 1) {
+    if (own && own[Math.floor(i / size)] === i % size) continue;
+    out[i % size] += NUMBERS[block.values[i]] * block.scale;
+  }
   return out;
 }
 

@@ -4,6 +4,7 @@ import { channelOf, timeOf } from "app/controls.js";
 import { make, notComputed, picker, save } from "app/dom.js";
 import { picture, summed, weighted } from "app/half.js";
 import { field, pixelsOf, resampled } from "app/masks.js";
+import { planesOf, TITLES } from "app/images.js";
 import { Panel, together } from "app/panel.js";
 import { blocks, cached, isComing, json } from "app/source.js";
 import { read, set } from "app/state.js";
@@ -11,9 +12,9 @@ import { read, set } from "app/state.js";
 const BESIDE = 60;
 
 /** Open a view of maps: panels as the server describes them, and what moves them. */
-export async function openMaps(root, app, view, { before = () => [], after = () => [], more = null } = {}) {
+export async function openMaps(root, app, view, { tools = [], before = () => [], after = () => [], more = null } = {}) {
   const told = await json(view, paramsOf(read().params));
-  const maps = new Maps(told, app);
+  const maps = new Maps(told, app, tools);
   if (told.missing) root.append(...before(told, maps), notComputed(told.missing, `Nothing of this is stored in this run.`));
   else root.append(...before(told, maps), maps.element, ...after(told, maps));
   return maps.handle(more);
@@ -27,29 +28,35 @@ export function paramsOf(params) {
 }
 
 class Maps {
-  constructor(told, app) {
+  constructor(told, app, tools) {
     this.told = told;
     this.app = app;
     this.panels = told.panels.map((each) => new Panel(each));
+    this.reference = told.reference ? new Panel({ ...told.reference, title: TITLES[told.reference.variable] ?? told.reference.title }) : null;
     this.limits = new Map();
     this.queued = null;
     this.waiting = null;
     this.image = app.run.model.shape?.slice(-2) ?? [1, 1];
     this.times = [...new Set(told.panels.flatMap((each) => each.times))].sort((a, b) => b - a);
     this.channels = Math.max(1, ...told.panels.map((each) => sizeOf(each)));
-    this.element = make("div", {}, this.#tools(), make("div", { class: "panels" }, this.panels.map((panel) => panel.element)));
+    this.element = make("div", {}, this.#tools(tools), make("div", { class: "panels" }, this.#all().map((panel) => panel.element)));
   }
 
   handle(more) {
     return {
       times: this.times, channels: this.channels, channelName: nameOf(this.told.panels),
+      channelTold: (channel) => ({ one: `${channel} of ${this.channels}`, sum: "all of them, summed" })[this.show(read().params)] ?? "each layer its own c*",
       moves: ["time", "channel", "show", "mask", "colour"],
       move: (changed) => this.move(changed).then(() => more?.move?.(changed)),
       close: () => { this.waiting?.abort(); clearTimeout(this.queued); more?.close?.(); },
       python: () => this.#python(),
-      png: async () => save(`${this.told.view}.png`, await together(this.panels, this.#title())),
+      png: async () => save(`${this.told.view}.png`, await together(this.#all(), this.#title())),
       csv: () => save(`${this.told.view}.csv`, this.#csv(), "text/csv"),
     };
+  }
+
+  #all() {
+    return this.reference ? [this.reference, ...this.panels] : this.panels;
   }
 
   /** Draw what the address says. What is here is drawn at once; what is not is asked for, and only the latest drawn. */
@@ -61,7 +68,7 @@ class Maps {
     this.waiting?.abort();
     clearTimeout(this.queued);
     const turn = (this.waiting = new AbortController());
-    await this.app.busy(Promise.all(this.panels.map((panel) => this.#draw(panel, t, params, turn))).catch((error) => {
+    await this.app.busy(Promise.all(this.#all().map((panel) => this.#draw(panel, t, params, turn))).catch((error) => {
       if (error.name !== "AbortError") throw error;
     }));
     if (!turn.signal.aborted) this.queued = setTimeout(() => this.#beside(t, params), BESIDE);
@@ -79,30 +86,34 @@ class Maps {
       [block] = await blocks(panel.told, [t], { channel, signal });
       if (turn.signal.aborted) return null;
     }
-    if (params.get("colour") !== "each") await this.#range(panel, turn);
+    if (params.get("colour") !== "each" && !panel.told.image) await this.#range(panel, turn);
     if (turn.signal.aborted) return null;
     this.#paint(panel, block, t, params);
     return null;
   }
 
   #paint(panel, block, t, params) {
-    const { values, told, channel } = this.#values(panel, block, t, params);
     const mask = this.mask(params);
     panel.outline(mask && field(mask, ...this.image), ...this.image);
+    if (panel.told.image) return panel.draw({ ...planesOf(block), range: panel.told.range, told: `for comparison, t = ${t}` });
+    const { values, told, channel } = this.#values(panel, block, t, params);
     const fixed = params.get("colour") !== "each" && this.limits.get(panel);
     const range = fixed && (channel !== null || sizeOf(panel.told) === 1) ? { low: fixed.low[channel ?? 0], high: fixed.high[channel ?? 0] } : reach(values);
-    panel.draw({ values, range, told });
-    panel.note.replaceChildren(...this.#marks(panel, block, t, channel));
+    panel.draw({ values, range, told, log: params.get("colour") === "log" });
+    return panel.note.replaceChildren(...this.#marks(panel, block, t, channel));
   }
 
   #values(panel, block, t, params) {
     const size = sizeOf(panel.told);
     const at = t === timeOf(this.times, params) ? "" : `, nearest kept state t = ${t}`;
     if (size === 1) return { values: picture(block, 0), channel: null, told: `${panel.told.told}${at}` };
-    if (this.show(params) === "sum" && panel.told.whole) return { values: summed(block), channel: null, told: `sum over ${size} ${plural(panel.told)}${at}` };
+    const rows = pixelsIn(panel.told);
+    if (this.show(params) === "sum" && panel.told.whole) {
+      return { values: summed(block, rows), channel: null, told: `sum over ${size} ${plural(panel.told)}${rows ? ", own entries left out" : ""}${at}` };
+    }
     const channel = this.#channel(panel, params, block, t);
     const place = panel.told.whole ? channel : 0;
-    return { values: picture(block, place), channel, told: `${placeTold(panel.told, channel)} of ${size}${at}` };
+    return { values: picture(block, place, rows && [rows[channel]]), channel, told: `${placeTold(panel.told, channel)} of ${size}${at}` };
   }
 
   /** The channel a panel shows: the slider's, or its own strongest one. */
@@ -132,8 +143,9 @@ class Maps {
 
   /** How a panel's channel is chosen: as the address says, and where it says nothing, the strongest one that is stored. */
   show(params) {
+    if (params.get("show") !== null || params.get("channel") !== null) return params.get("show") ?? "one";
     const first = this.told.marks?.find((mark) => this.panels.some((panel) => panel.told.title in mark.layers));
-    return params.get("show") ?? (params.get("channel") === null && first ? `max:${first.node}` : "one");
+    return first ? `max:${first.node}` : "sum";
   }
 
   mask(params = read().params) {
@@ -142,8 +154,8 @@ class Maps {
 
   #marks(panel, block, t, channel) {
     if (sizeOf(panel.told) < 2 || !this.told.marks) return [];
-    const rows = this.told.marks.map((mark) => [`c* in ${mark.mask}`, this.#stored(mark, panel, t)]);
-    if (panel.told.whole && this.mask()) rows.push(["c* in this mask", this.strongest(panel, block, read().params)]);
+    const rows = this.told.marks.map((mark) => [strongestIn(mark), this.#stored(mark, panel, t)]);
+    if (panel.told.whole && this.mask()) rows.push(["c* within this mask", this.strongest(panel, block, read().params)]);
     return rows.filter(([, at]) => at !== null).map(([told, at]) => make("button", {
       type: "button", class: "mark", "aria-pressed": String(at === channel),
       on: { click: () => set({ channel: at, show: null }) },
@@ -158,7 +170,7 @@ class Maps {
 
   /** Fetch the states on both sides, in one request a panel. */
   async #beside(t, params) {
-    await Promise.all(this.panels.map(async (panel) => {
+    await Promise.all(this.#all().map(async (panel) => {
       const at = panel.told.times.indexOf(timeOf(panel.told.times, new URLSearchParams({ time: t })));
       const near = [at - 1, at + 1].map((i) => panel.told.times[i]).filter((each) => each !== undefined && panel.told.missing[each] === undefined);
       if (near.length) await blocks(panel.told, near, { channel: panel.told.whole ? null : this.#channel(panel, params) });
@@ -172,16 +184,16 @@ class Maps {
     return this.told.keep.replace("STAGE", stage).replace("T", t);
   }
 
-  #tools() {
+  #tools(more) {
     const params = read().params;
-    const shown = [["one", "one channel"], ["sum", "sum over channels"], ...(this.told.marks ?? []).map((mark) => [`max:${mark.node}`, `c* in ${mark.mask} (${mark.node})`])];
-    if (this.told.regions) shown.push(["max:mask", "c* in the drawn mask"]);
+    const shown = [["one", "one channel"], ["sum", "sum over channels"], ...(this.told.marks ?? []).map((mark) => [`max:${mark.node}`, `${strongestIn(mark)} (${mark.node})`])];
+    if (this.told.regions) shown.push(["max:mask", "c* within the mask chosen here"]);
     const regions = Object.keys(this.told.regions ?? {});
     const mask = params.get("mask") ?? "";
     const masks = [["", "none"], ...regions.map((name) => [name, name]), ...(mask && !regions.includes(mask) ? [[mask, "drawn"]] : [])];
-    return make("div", { class: "options" },
+    return make("div", { class: "options" }, more,
       this.channels > 1 ? picker("show", "Shown", shown, this.show(params), (show) => set({ show })) : null,
-      picker("colour", "Colours", [["", "one scale for all t"], ["each", "each picture its own"]], params.get("colour") ?? "", (colour) => set({ colour })),
+      picker("colour", "Colours", [["", "one scale for all t"], ["each", "each picture its own"], ["log", "one scale, logarithmic"]], params.get("colour") ?? "", (colour) => set({ colour })),
       this.told.regions ? picker("mask", "Mask", masks, mask, (value) => set({ mask: value })) : null);
   }
 
@@ -221,6 +233,17 @@ export function sizeOf(told) {
   return told.leading.reduce((size, { size: each }) => size * each, 1);
 }
 
+function strongestIn(mark) {
+  const of = mark.statistic === "sum" ? "c*" : `c* by ${mark.statistic}`;
+  return mark.mask === "everywhere" ? `${of} everywhere` : `${of} within ${mark.mask}`;
+}
+
+/** The own place of each row of a gradient volume; null for what has no rows. */
+function pixelsIn(told) {
+  const rows = told.leading.length === 1 && told.leading[0].places;
+  return rows ? rows[0].map((y, i) => y * told.shape.at(-1) + rows[1][i]) : null;
+}
+
 function places(told, at) {
   const found = [];
   for (const { size } of [...told.leading].reverse()) {
@@ -247,5 +270,10 @@ function nameOf(panels) {
 }
 
 function reach(values) {
-  return values.reduce(({ low, high }, v) => ({ low: Math.min(low, v), high: Math.max(high, v) }), { low: Infinity, high: -Infinity });
+  let [low, high] = [Infinity, -Infinity];
+  for (const value of values) {
+    if (value < low) low = value;
+    if (value > high) high = value;
+  }
+  return { low, high };
 }

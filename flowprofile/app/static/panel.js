@@ -31,7 +31,7 @@ export class Panel {
   }
 
   /** Show numbers [y x] on a scale, or planes of colours where the panel is an image. */
-  draw({ values, planes = null, range = null, told }) {
+  draw({ values, planes = null, range = null, told, log = false }) {
     const [h, w] = this.size;
     this.gone.hidden = true;
     this.canvas.hidden = false;
@@ -41,7 +41,7 @@ export class Panel {
       paintImage(this.canvas, planes, h, w, range);
       this.scaleRow.hidden = true;
     } else {
-      this.shown = scale(range.low, range.high);
+      this.shown = scale(range.low, range.high, log);
       paint(this.canvas, values, h, w, this.shown);
       paintScale(this.legend, this.shown);
       [this.shown.low, this.shown.high].forEach((end, i) => (this.ends[i].textContent = number(end, 3)));

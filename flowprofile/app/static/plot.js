@@ -28,7 +28,7 @@ export function plotCard(title, told, draw, { tall = false, moved = null } = {})
   const again = async () => {
     const Plotly = await plotly();
     const { traces, layout } = draw();
-    await Plotly.react(place, traces, dressed(layout), { displaylogo: false, responsive: true, displayModeBar: tall, modeBarButtonsToRemove: ["sendDataToCloud"] });
+    await Plotly.react(place, traces, dressed(layout), { displaylogo: false, responsive: true, displayModeBar: tall ? "hover" : false, modeBarButtonsToRemove: ["sendDataToCloud"] });
     if (moved && !place.dataset.listens) {
       place.dataset.listens = "true";
       place.on("plotly_click", ({ points }) => moved(points[0]));
@@ -59,6 +59,7 @@ function dressed(layout) {
   return {
     margin: { l: 55, r: 15, t: 10, b: 45 }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
     font: { color: ink, size: 13 }, hovermode: "x unified", hoverlabel: { bgcolor: colour("ground"), font: { color: ink } },
+    modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("faint"), activecolor: ink, orientation: "v" },
     legend: { orientation: "h", y: -0.22, font: { color: ink } }, ...layout, ...axes,
   };
 }

@@ -24,7 +24,7 @@ export function drawVolume(panel, app) {
         colorscale: [[0, "#2166ac"], [0.5, colour("rule")], [1, "#b2182b"]], colorbar: { title: { text: "gradient (no unit)", side: "right" }, tickfont: { color: colour("ink") }, thickness: 14 },
       },
     }],
-    layout: { margin: { l: 0, r: 0, t: 0, b: 0 }, hovermode: "closest", scene: { xaxis: axis("pixel of the mask (number)"), yaxis: axis("x (pixels)", panel.shape.at(-1)), zaxis: axis("y (pixels)", panel.shape.at(-2), true), camera: { eye: { x: 1.5, y: -1.6, z: 0.7 } } } },
+    layout: { margin: { l: 0, r: 0, t: 0, b: 0 }, hovermode: "closest", scene: { xaxis: axis("pixel of the mask (number)"), yaxis: axis("x (pixels)", panel.shape.at(-1)), zaxis: axis("y (pixels)", panel.shape.at(-2), true), aspectmode: "cube", camera: { eye: { x: 1.5, y: -1.7, z: 0.75 }, center: { x: 0, y: 0, z: -0.12 } } } },
   }), { tall: true });
   card.element.append(make("label", { class: "control" }, make("span", {}, "Strongest entries shown (%): ", told), share));
 

@@ -14,7 +14,7 @@ export function open(root, app) {
     return volumes.at(-1).element;
   });
   const sort = picker("object", "Gradients", [["pixels", "on the pixels of x_t+1"], ["layers", "at layers"]], read().params.get("object") ?? "pixels", (object) => set({ object, layer: null, channel: null }));
-  return openMaps(root, app, "gradients", { before: () => [make("div", { class: "options" }, sort)], after, more: {
+  return openMaps(root, app, "gradients", { tools: [sort], after, more: {
     move: (changed) => Promise.all(volumes.map((volume) => volume.move(changed))),
     close: () => volumes.forEach((volume) => volume.close()),
   } });

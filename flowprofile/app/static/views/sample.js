@@ -1,11 +1,11 @@
 // The sample on its way from noise to image, what the network believes it to be, and the mask one draws on it.
 
+import { drawMaskTools } from "app/brush.js";
+import { paintImage } from "app/colour.js";
 import { timeOf } from "app/controls.js";
 import { make, notComputed, number, save } from "app/dom.js";
-import { picture } from "app/half.js";
-import { drawMaskTools } from "app/brush.js";
+import { planesOf, TITLES } from "app/images.js";
 import { paramsOf } from "app/maps.js";
-import { paintImage } from "app/colour.js";
 import { Panel, together } from "app/panel.js";
 import { blocks, cached, json } from "app/source.js";
 import { read, set } from "app/state.js";
@@ -66,8 +66,7 @@ class Sample {
     if (gone !== undefined) return panel.miss(`The state t = ${t} is not stored.`, this.told.ensure);
     const [block] = cached(panel.told, t) ? [cached(panel.told, t)] : await blocks(panel.told, [t], { signal: turn.signal });
     if (turn.signal.aborted) return null;
-    const planes = planesOf(block);
-    panel.draw({ values: planes, planes, range: panel.told.range, told: `${panel.told.told}, t = ${t}` });
+    panel.draw({ ...planesOf(block), range: panel.told.range, told: `${panel.told.told}, t = ${t}` });
     return this.strips[i].fill(this.app);
   }
 
@@ -79,12 +78,6 @@ class Sample {
     }
     return rows.join("\n");
   }
-}
-
-const TITLES = { x_t: "Sample x_t", x0_hat: "Predicted x_0", image: "Decoded image" };
-
-function planesOf(block) {
-  return Array.from({ length: block.shape[0] }, (_, c) => picture(block, c));
 }
 
 /** Small pictures of up to 21 kept states; a click goes there. All of them come in one request. */
@@ -101,7 +94,7 @@ function strip(panel) {
       if (filled) return;
       filled = true;
       const found = await blocks(panel.told, times);
-      found.forEach((block, i) => block && paintImage(buttons.get(times[i]).querySelector("canvas"), planesOf(block), ...panel.size, panel.told.range));
+      found.forEach((block, i) => block && paintImage(buttons.get(times[i]).querySelector("canvas"), planesOf(block).planes, ...panel.size, panel.told.range));
     },
   };
 }
