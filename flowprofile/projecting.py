@@ -6,7 +6,7 @@ Everything that can be refused is refused here, before a store is written or a m
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from flowprofile import rates
 from flowprofile.assembly import Assembled, assemble, regrown
@@ -18,6 +18,7 @@ from flowprofile.flow.fingerprint import key
 from flowprofile.flow.graph import Graph
 from flowprofile.flow.plan import Nothing, Plan, cell_bytes
 from flowprofile.flow.plan import plan as planned
+from flowprofile.flow.reasons import reasons
 from flowprofile.footprint import footprint
 from flowprofile.held import holdings
 from flowprofile.intervening import notes
@@ -118,6 +119,52 @@ def project(
         name: value for name in ready.graph.stages if (value := _seconds(name, found, known)) is not None
     }
     return Projection(ready, found, price, disk, seconds, warnings)
+
+
+def as_table(projection: Projection) -> dict[str, Any]:
+    """A projection as plain values."""
+    plan, cost = projection.plan, projection.cost
+    why = reasons(plan)
+    return {
+        "run": projection.assembled.run,
+        "forwards": plan.forwards,
+        "padding": plan.padded,
+        "sampled": sampled(plan),
+        "batches": len(plan.batches),
+        "bytes": plan.bytes,
+        "disk": cost.store,
+        "memory": cost.memory,
+        "scratch": cost.scratch,
+        "seconds": sum(projection.seconds.values()) if projection.seconds else None,
+        "stages": {
+            name: {
+                "state": share.state if plan.graph.stages[name].stored else "in flight",
+                "cells": share.cells,
+                "wanted": share.wanted,
+                "forwards": share.forwards,
+                "bytes": share.bytes,
+                "disk": projection.disk.get(name, 0),
+                "seconds": projection.seconds.get(name),
+                "key": plan.graph.keys[name],
+                "why": why.get(name, ""),
+            }
+            for name, share in plan.shares.items()
+        },
+        "warnings": dict(projection.warnings),
+    }
+
+
+def sampled(found: Plan) -> int:
+    """How many of the forwards are steps of the sampler, from one state to the next; the others only look.
+
+    A step that is taken again for what the network shows in it, from a stored state, is not one of them.
+    """
+    total = 0
+    for batch in found.batches:
+        for one in batch.demand.passes:
+            chain = found.graph.chain(one.chain)
+            total += int(one.compute[one.chain][1:].sum()) * chain.forwards_to_reach * len(batch.cases)
+    return total
 
 
 def rate_key(ready: Assembled) -> str:

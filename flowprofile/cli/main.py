@@ -8,8 +8,8 @@ from typing import Any, Final, NoReturn
 
 import click
 
-from flowprofile.cli.interruption import forget, interrupt
 from flowprofile.errors import FlowProfileError
+from flowprofile.interruption import forget, interrupt
 
 COMMANDS: Final = {
     "demo": "demo",

@@ -17,7 +17,6 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from flowprofile.cli.interruption import heeding
 from flowprofile.flow.events import (
     Advanced,
     Asked,
@@ -29,6 +28,7 @@ from flowprofile.flow.events import (
     Quarantined,
     TaskDone,
 )
+from flowprofile.interruption import heeding
 
 EVERY: Final = 30.0
 """Seconds between two lines in a log."""

@@ -1,6 +1,6 @@
 """plan, run and rerun."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
@@ -31,6 +31,7 @@ def plan(
     as_json: bool,
 ) -> None:
     """Count what PIPELINE would compute: forwards, bytes and seconds per stage. The store is not touched."""
+    from flowprofile.projecting import as_table
     from flowprofile.running import assembled, calibrate, project
 
     store = options.store_of(into, pipeline)
@@ -43,38 +44,6 @@ def plan(
         printed(as_table(projection))
         return
     show_plan(projection, store)
-
-
-def as_table(projection: "Projection") -> dict[str, Any]:
-    """A projection as plain values."""
-    plan, cost = projection.plan, projection.cost
-    why = reasons(plan)
-    return {
-        "run": projection.assembled.run,
-        "forwards": plan.forwards,
-        "padding": plan.padded,
-        "batches": len(plan.batches),
-        "bytes": plan.bytes,
-        "disk": cost.store,
-        "memory": cost.memory,
-        "scratch": cost.scratch,
-        "seconds": sum(projection.seconds.values()) if projection.seconds else None,
-        "stages": {
-            name: {
-                "state": share.state if plan.graph.stages[name].stored else "in flight",
-                "cells": share.cells,
-                "wanted": share.wanted,
-                "forwards": share.forwards,
-                "bytes": share.bytes,
-                "disk": projection.disk.get(name, 0),
-                "seconds": projection.seconds.get(name),
-                "key": plan.graph.keys[name],
-                "why": why.get(name, ""),
-            }
-            for name, share in plan.shares.items()
-        },
-        "warnings": dict(projection.warnings),
-    }
 
 
 def show_plan(projection: "Projection", store: str) -> None:

@@ -28,3 +28,4 @@ from flowprofile.definitions.pipeline import pipeline as pipeline
 from flowprofile.definitions.source import SourceTable as SourceTable
 from flowprofile.definitions.text import Text as Text
 from flowprofile.definitions.text import refusal as refusal
+from flowprofile.definitions.written import toml as toml

@@ -34,7 +34,9 @@ class FromMax(Table):
     from_: Literal["max_channel"] = Field(alias="from")
     time: Whole = Field(ge=0, description="the state t whose step is looked at, in the clean run")
     mask: Any = Field(None, description="where to look; everywhere by default")
-    statistic: Literal["sum", "abs", "max", "mean_top"] = "sum"
+    statistic: Literal["sum", "abs", "max", "mean_top"] = Field(
+        "sum", description="what makes a channel strong"
+    )
 
 
 class FromGradient(Table):
@@ -43,7 +45,9 @@ class FromGradient(Table):
     from_: Literal["gradient_channel"] = Field(alias="from")
     time: Whole = Field(ge=0, description="the state t whose step is differentiated, in the clean run")
     mask: Any = Field(description="whose pixels of x_t are differentiated")
-    statistic: Literal["sum", "abs", "max", "mean_top"] = "sum"
+    statistic: Literal["sum", "abs", "max", "mean_top"] = Field(
+        "sum", description="what makes a channel strong"
+    )
 
 
 class FromRandom(Table):
@@ -51,7 +55,7 @@ class FromRandom(Table):
 
     from_: Literal["random"] = Field(alias="from")
     n: Whole = Field(ge=1, le=10_000, description="how many, each an intervention of its own")
-    seed: Whole = Field(0, ge=0, lt=2**63)
+    seed: Whole = Field(0, ge=0, lt=2**63, description="of the draw; another one draws other channels")
 
 
 Channel = Annotated[
@@ -70,7 +74,7 @@ Channel = Annotated[
 class Scaled(Table):
     """Multiply instead of setting."""
 
-    scale: float = Field(allow_inf_nan=False)
+    scale: float = Field(allow_inf_nan=False, description="what they are multiplied with")
 
 
 Value = Annotated[
@@ -93,15 +97,19 @@ class Ablate(Timed):
     kind: Literal["ablate"]
     layer: Names = Field(description="names and globs; one intervention for each layer")
     together: bool = Field(False, strict=True, description="one intervention of all the layers instead")
-    channel: Channel
-    value: Value = "zero"
+    channel: Channel = Field(
+        description="which channels: numbers, each sample's own strongest, or some at random"
+    )
+    value: Value = Field(
+        "zero", description="what they become: zero, their mean, or a multiple of what they are"
+    )
     mask: Any = Field(None, description="only within this region")
 
 
 class FlipTo(Table):
     """The label with some attributes turned over."""
 
-    flip: Names
+    flip: Names = Field(description="the attributes that are turned over")
 
 
 class SwitchTo(Table):
@@ -118,33 +126,33 @@ class SwitchTo(Table):
         | Annotated[list[str], Tag("list")]
         | Annotated[FlipTo, Tag("table")],
         one_of("target", 'a label (7, "0111", ["smile"]) or { flip = "lipstick" }'),
-    ]
+    ] = Field(description="the label that is asked for from there on, or the attributes that are turned over")
     labels: list[Label] | None = Field(None, min_length=1, description="only for these labels")
 
 
 class Donor(Table):
     """Whose run is taken from: by default the case's own label and seed."""
 
-    label: Label | None = None
-    seed: Whole | None = Field(None, ge=0, lt=2**63)
+    label: Label | None = Field(None, description="another label; by default the case's own")
+    seed: Whole | None = Field(None, ge=0, lt=2**63, description="another seed; by default the case's own")
 
 
 class PatchFrom(Timed):
     """Take layers' outputs from another case's run."""
 
     kind: Literal["patch"]
-    layers: Names
-    from_: Donor = Field(alias="from")
+    layers: Names = Field(description="names and globs; all of them in one intervention")
+    from_: Donor = Field(alias="from", description="whose run")
 
 
 class FromDifference(Table):
     """Mean activation of some labels minus that of others."""
 
     from_: Literal["difference"] = Field(alias="from")
-    plus: list[Label] = Field(min_length=1)
-    minus: list[Label] = Field(min_length=1)
-    time: Whole = Field(ge=0)
-    seeds: Seeds
+    plus: list[Label] = Field(min_length=1, description="labels whose mean is taken")
+    minus: list[Label] = Field(min_length=1, description="labels whose mean is taken away from it")
+    time: Whole = Field(ge=0, description="the state t whose step is looked at, in clean runs")
+    seeds: Seeds = Field(description="the seeds that the means are over")
 
 
 class SteerBy(Timed):
@@ -158,8 +166,8 @@ class SteerBy(Timed):
         | Annotated[list[float], Tag("list")]
         | Annotated[FromDifference, Tag("difference")],
         one_of("vector", 'the path of a .npy file, a list of numbers, or a table with from = "difference"'),
-    ]
-    scale: float = Field(1.0, allow_inf_nan=False)
+    ] = Field(description="one number for each channel, or the difference of two groups' means")
+    scale: float = Field(1.0, allow_inf_nan=False, description="what the vector is multiplied with")
 
 
 PartTable = Annotated[Ablate | SwitchTo | PatchFrom | SteerBy, Field(discriminator="kind")]

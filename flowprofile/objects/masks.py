@@ -6,6 +6,7 @@ two-valued is therefore refused here and never rounded.
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,10 +22,14 @@ from flowprofile.objects.pictures import read_png
 Pixels = NDArray[np.bool_]
 AT_LEAST: Final = 0.5
 """Share of renders in which a pixel must belong to a region to be in its mask."""
-FORMS: Final = 'a region\'s name, "file.png", {region = ...}, {rectangle = [y0, x0, y1, x1]}, {png = ...}, or a boolean array'
+FORMS: Final = (
+    'a region\'s name, "file.png", {region = ...}, {rectangle = [y0, x0, y1, x1]}, {pixels = [y * width + x, ...]},'
+    " {png = ...}, or a boolean array"
+)
 _TABLES: Final = {
     "region": ("region", "at_least", "read"),
     "rectangle": ("rectangle",),
+    "pixels": ("pixels",),
     "png": ("png",),
 }
 
@@ -97,8 +102,9 @@ def parse(
     value
         "eyes": the pixels that belong to the region in at least half of all renders; {region = "eyes", at_least =
         0.3}: in another share; {region = "eyes", read = true}: read off each sample's own x_0; {rectangle = [y0, x0,
-        y1, x1]}: rows y0 to y1 and columns x0 to x1, without the ends; "m.png" or {png = "m.png"}: a two-valued
-        picture of the image's size; from Python also a boolean array [y x] or a Mask.
+        y1, x1]}: rows y0 to y1 and columns x0 to x1, without the ends; {pixels = [489, 490]}: these pixels by their
+        number y * width + x, as in a gradient's coordinate `pixel`; "m.png" or {png = "m.png"}: a two-valued picture
+        of the image's size; from Python also a boolean array [y x] or a Mask.
     shape
         Height and width of the image.
     model
@@ -157,6 +163,8 @@ def _table(
         return _region(table, shape, model, place)
     if kind == "rectangle":
         return _rectangle(table["rectangle"], shape, place)
+    if kind == "pixels":
+        return _of_pixels(table["pixels"], shape, place)
     path = table["png"]
     if not isinstance(path, str | Path):
         raise DefinitionError(f"The path {path!r} of a PNG is not a text{_at(place)}.", remedy='give "m.png"')
@@ -222,6 +230,41 @@ def _rectangle(value: Any, shape: tuple[int, int], place: str) -> Mask:
             name, place, "let y1 be larger than y0 and x1 than x0: [y0, x0, y1, x1], without the ends"
         )
     return fixed(name, array, place=place)
+
+
+def _of_pixels(value: Any, shape: tuple[int, int], place: str) -> Mask:
+    if not isinstance(value, list | tuple):
+        what, wrong = "list of pixels", [value]
+    else:
+        what, wrong = (
+            "number of a pixel",
+            [n for n in value if isinstance(n, bool) or not isinstance(n, int | np.integer)],
+        )
+    if wrong:
+        raise DefinitionError(
+            f"{wrong[0]!r} is no {what}{_at(place)}.",
+            consequence="There is no saying which pixels are meant.",
+            remedy=f"give a list of whole numbers y * {shape[1]} + x: pixels = [{shape[1]}] is y = 1, x = 0",
+        )
+    outside = [n for n in value if not 0 <= n < shape[0] * shape[1]]
+    if outside:
+        raise DefinitionError(
+            f"The pixel {outside[0]} is outside of the image of {_size(shape)}{_at(place)}.",
+            consequence="Nothing is cut off silently: a mask drawn on a picture of another size is another mask.",
+            remedy=f"give numbers of 0 to {shape[0] * shape[1] - 1}: y * {shape[1]} + x",
+        )
+    doubled = [n for n, count in Counter(value).items() if count > 1]
+    if doubled:
+        raise DefinitionError(
+            f"The pixel {doubled[0]} is named twice{_at(place)}.",
+            consequence="A pixel is in a mask or not; something else may have been meant by the second.",
+            remedy="name each pixel once",
+        )
+    array = np.zeros(shape, np.bool_)
+    array.flat[list(value)] = True
+    if not value:
+        raise _empty("pixels", place, f"give at least one number y * {shape[1]} + x")
+    return _numbered(fixed("pixels", array, place=place))
 
 
 def _array(value: Any, shape: tuple[int, int], place: str) -> Mask:

@@ -1,6 +1,5 @@
 """The page: one HTML file that needs no network, no script and no fonts, and says what every number is worth."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from flowprofile import __version__
+from flowprofile.definitions.written import inline
 from flowprofile.models.card import ModelCard
 from flowprofile.report.carrying import Section
 from flowprofile.report.verdicts import ALPHA, OUTCOMES, Estimate
@@ -106,16 +106,8 @@ def _shown(section: Section) -> Estimate:
 def written(section: Section) -> str:
     """The verdict's table as it stands in the definition."""
     table = section.item.report.verdict
-    lines = [f"{key} = {_toml(value)}" for key, value in {"rule": table.rule, **table.settings}.items()]
+    lines = [f"{key} = {inline(value)}" for key, value in {"rule": table.rule, **table.settings}.items()]
     return "\n".join(["[report.verdict]", *lines])
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{key} = {_toml(part)}" for key, part in value.items()) + " }"
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_toml, value))}]"
-    return json.dumps(value, ensure_ascii=False)
 
 
 def _counts(sections: Sequence[Section]) -> list[tuple[str, str, int]]:

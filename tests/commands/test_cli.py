@@ -204,7 +204,7 @@ def test_an_interrupt_stops_cleanly_and_says_how_to_go_on(tmp_path):
 
 
 def test_a_swallowed_interrupt_is_heeded_at_the_next_event():
-    from flowprofile.cli.interruption import forget, heeding, interrupt
+    from flowprofile.interruption import forget, heeding, interrupt
 
     heard = []
     listen = heeding(heard.append)

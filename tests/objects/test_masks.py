@@ -99,6 +99,24 @@ def test_a_rectangle_is_half_open(begin, end):
     assert mask == fixed("the same", mask.array)
 
 
+@given(st.sets(st.integers(0, 32 * 32 - 1), min_size=1), st.randoms(use_true_random=False))
+def test_numbers_of_pixels_are_the_boolean_array_of_them_in_any_order(numbers, random):
+    array = np.zeros(SHAPE, bool)
+    for number in numbers:
+        array[divmod(number, 32)] = True
+    shuffled = sorted(numbers)
+    random.shuffle(shuffled)
+    mask = meant({"pixels": shuffled})
+    assert mask == meant(array)
+    assert mask.digest == meant(array).digest
+    assert (pixels(mask.array) @ (32, 1)).tolist() == sorted(numbers)
+    assert mask.name == f"pixels {mask.digest[:8]}"
+
+
+def test_a_number_of_a_pixel_counts_along_the_row_of_an_oblong_image():
+    assert pixels(meant({"pixels": [7]}, shape=(3, 5)).array).tolist() == [[1, 2]]
+
+
 def test_a_region_is_where_it_is_in_half_of_the_renders_or_in_the_share_asked_for():
     often = regions.frequency("faces32", "eyes")
     half, more = meant("eyes"), meant({"region": "eyes", "at_least": 0.3})
@@ -245,6 +263,17 @@ def test_a_picture_of_another_size_is_refused_before_it_is_decoded(tmp_path):
         ({"rectangle": [0, 0, 4.0, 4]}, "four whole numbers"),
         ({"rectangle": [0, 0, True, 4]}, "four whole numbers"),
         ({"rectangle": 4}, "four whole numbers"),
+        ({"pixels": [1024]}, "pixel 1024 is outside(.|\n)*0 to 1023"),
+        ({"pixels": [3, -1]}, "pixel -1 is outside"),
+        ({"pixels": [3, 4, 3]}, "pixel 3 is named twice"),
+        ({"pixels": []}, "no pixel"),
+        ({"pixels": [3.0]}, "3.0 is no number of a pixel(.|\n)*y \\* 32 \\+ x"),
+        ({"pixels": [True]}, "True is no number"),
+        ({"pixels": ["3"]}, "'3' is no number"),
+        ({"pixels": "eyes"}, "'eyes' is no list of pixels"),
+        ({"pixels": 489}, "489 is no list of pixels"),
+        ({"pixels": [489], "region": "eyes"}, "no mask"),
+        ({"pixel": [489]}, "did you mean 'pixels'"),
         (np.ones(SHAPE), "float64 and not booleans"),
         (np.full(SHAPE, 255, np.uint8), "uint8 and not booleans"),
         (np.ones((16, 16), bool), "\\(16, 16\\)(.|\n)*32 x 32"),
@@ -304,7 +333,7 @@ def test_a_mask_never_needs_torch(tmp_path):
     program = (
         "import sys; from flowprofile.objects.masks import parse, resampled, pixels\n"
         f"folder = {str(tmp_path)!r}\n"
-        "for value in ('eyes', {'region': 'eyes', 'read': True}, 'm.png', {'rectangle': [0, 0, 2, 2]}):\n"
+        "for value in ('eyes', {'region': 'eyes', 'read': True}, 'm.png', {'rectangle': [0, 0, 2, 2]}, {'pixels': [9]}):\n"
         "    parse(value, shape=(32, 32), model='faces32', folder=folder)\n"
         "assert 'torch' not in sys.modules"
     )
