@@ -46,6 +46,7 @@ def compare(
     run: str | Collection[str] | None = None,
     storage_options: Mapping[str, str] | None = None,
     cluster: str | None = None,
+    remember: bool = True,
 ) -> xr.Dataset:
     """How different two conditions are over time, seed by seed, and from which state on.
 
@@ -86,6 +87,8 @@ def compare(
     cluster
         Who reads the curves and adds them up, as `flowprofile run --cluster` takes it; by default this process. The
         result has the same bits.
+    remember
+        Whether the result is kept beside the profile; without it the store is only read.
 
     Returns
     -------
@@ -123,7 +126,9 @@ def compare(
         else:
             added = spread(asking.sent(runs).forests, seeds, cluster, weight=source.weight)
         attrs = {"mode": asked.mode, "seeds": ranges(seeds), "version": VERSION, "recipe": key(recipe)}
-        found = _keeping(runs[0], findings(asked, source, added.tallied(), claim, attrs))
+        found = findings(asked, source, added.tallied(), claim, attrs)
+        if remember:
+            found = _keeping(runs[0], found)
     together = {} if family is None else {"family": family}
     return found[list(VARIABLES)].assign_attrs(between=str(asked), source=source.said, **together)
 

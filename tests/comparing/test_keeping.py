@@ -57,6 +57,16 @@ def test_the_same_again_is_read_and_not_computed(held, counted, between):
     assert (len(counted), len(results(held))) == (1, 1)
 
 
+def test_who_only_looks_keeps_nothing_and_reads_what_is_kept(held, counted):
+    before = profile(held)
+    first = fp.compare(held, between=TWO, remember=False)
+    assert (len(counted), results(held), profile(held)) == (1, [], before)
+    fp.compare(held, between=TWO)
+    again = fp.compare(held, between=TWO, remember=False)
+    xr.testing.assert_identical(first, again)
+    assert (len(counted), len(results(held))) == (2, 1)
+
+
 @pytest.mark.parametrize(
     "change",
     [{"excess": True}, {"delta": [0.3]}, {"alpha": 0.1}, {"seed": [0, 1, 2]}, {"time": slice(800, 0)},
