@@ -28,7 +28,7 @@ ONE: Final = (
         "colour",
         "offset",
     ),
-    *("limit", "sort", "order", "measure", "show", "excess", "object", "pixel", "reduce", "view"),
+    *("beside", "limit", "sort", "order", "measure", "show", "excess", "object", "pixel", "reduce", "view"),
 )
 """Parameters that are given once."""
 SEVERAL: Final = ("layer", "side", "times", "seeds")

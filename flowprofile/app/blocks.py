@@ -138,13 +138,18 @@ def _single(array: xr.DataArray, picture: Picture, channel: int) -> xr.DataArray
 
 
 def packed(values: NDArray[Any], head: Mapping[str, Any]) -> bytes:
-    """Values as half floats behind their header, aligned to eight bytes."""
+    """Values as half floats behind their header."""
     numbers = np.asarray(values, np.float32)
     largest = float(np.nanmax(np.abs(numbers), initial=0.0)) if np.isfinite(numbers).any() else 0.0
     scale = 2.0 ** max(0, math.ceil(math.log2(largest / HALF))) if largest > HALF else 1.0
-    told = json.dumps({**head, "scale": scale}, separators=(",", ":")).encode()
+    return headed({**head, "scale": scale}) + (numbers / np.float32(scale)).astype("<f2").tobytes()
+
+
+def headed(head: Mapping[str, Any]) -> bytes:
+    """A header behind its length, filled up so that what follows is aligned to eight bytes."""
+    told = json.dumps(head, separators=(",", ":")).encode()
     told += b" " * (-(len(told) + 4) % 8)
-    return struct.pack("<I", len(told)) + told + (numbers / np.float32(scale)).astype("<f2").tobytes()
+    return struct.pack("<I", len(told)) + told
 
 
 def limits(tree: xr.DataTree, asked: Query) -> dict[str, Any]:

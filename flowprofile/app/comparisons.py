@@ -102,7 +102,7 @@ def _side(first: Side, text: str, others: Mapping[str, Profiles]) -> Side:
         raise StoreError(
             f"No store {name!r} was given when this was started.",
             consequence="An address cannot name a place on this machine.",
-            remedy=nearest(name, others) if others else "start it with --compare NAME=STORE",
+            remedy=nearest(name, others) if others else "start it with --beside NAME=STORE",
         )
     profiles = others[name] if name else first.profiles
     run, tree = profiles.run(pairs.get("run", "" if name else first.run))
@@ -152,7 +152,7 @@ def _chosen(shared: Mapping[tuple[str, str], Any], name: str) -> tuple[str, str]
 
 def _panel(side: Side, picture: Picture) -> dict[str, Any]:
     found = panel(side.run, side.tree, picture, side.where)
-    return found | ({"block": f"{found['block']}&{urlencode({'store': side.store})}"} if side.store else {})
+    return found | ({"block": f"{found['block']}&{urlencode({'beside': side.store})}"} if side.store else {})
 
 
 def _times(shown: Sequence[Picture]) -> list[int]:

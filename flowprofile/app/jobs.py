@@ -16,10 +16,10 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from flowprofile.app.answers import refused
-from flowprofile.app.requested import MAX_BYTES, definition, models_of
 from flowprofile.app.forms import form
 from flowprofile.app.plans import planned
 from flowprofile.app.processes import ENDS, Job, Jobs
+from flowprofile.app.requested import MAX_BYTES, definition, models_of
 from flowprofile.errors import BusyError, DefinitionError, FlowProfileError, nearest
 from flowprofile.store.urls import place
 

@@ -17,6 +17,8 @@ from flowprofile.axes import CHANNEL, GUIDANCE, LAYER, PIXEL, TIME, X, Y
 
 IMAGES: Final = ("x_t", "x0_hat", "image")
 """Variables whose channels are colours."""
+ENERGIES: Final = ("gradient_energy",)
+"""Kinds of nodes whose values are squares; their roots are shown."""
 
 
 def pictures(tree: xr.DataTree) -> dict[str, list[Picture]]:
@@ -48,6 +50,7 @@ def panel(run: str, tree: xr.DataTree, picture: Picture, where: Where) -> dict[s
         "told": str(attrs.get("long_name", picture.variable)),
         "unit": str(attrs.get("units", "1")),
         "image": picture.variable in IMAGES and picture.array.sizes.get(CHANNEL, 0) in (1, 3),
+        "root": str(tree[picture.node].attrs.get("kind")) in ENERGIES,
         "range": list(map(float, attrs["pixel_range"])) if "pixel_range" in attrs else None,
         "leading": _leading(picture),
         "shape": list(picture.shape),

@@ -1,10 +1,11 @@
 """What is not there, and the command that computes it: a store holds the definition that it can grow from."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
 from flowprofile.app.asked import Where
+from flowprofile.definitions.written import inline
 
 PLACES: Final = ("measures", "gradients")
 """Folders of a run that hold stages of their own names."""
@@ -30,20 +31,5 @@ def grown(url: str, changes: Mapping[str, Any]) -> str:
     """The command that has the store's own definition computed with some values changed."""
     words = ["flowprofile", "rerun", url]
     for key, value in changes.items():
-        words += ["--set", f"{key}={toml(value)}"]
+        words += ["--set", f"{key}={inline(value)}"]
     return shlex.join(words)
-
-
-def toml(value: Any) -> str:
-    """A value as TOML.
-
-    >>> toml(["*.fn", 3]), toml({"use": "ssim", "keep": [500]})
-    ('["*.fn", 3]', '{ use = "ssim", keep = [500] }')
-    """
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{key} = {toml(part)}" for key, part in value.items()) + " }"
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return "[" + ", ".join(toml(part) for part in value) + "]"
-    return f'"{value}"' if isinstance(value, str) else str(value)

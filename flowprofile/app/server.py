@@ -4,7 +4,8 @@ Everything is read through `opening.open`; nothing here imports torch, but what 
 are allowed.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -18,10 +19,15 @@ from flowprofile.app import blocks, page
 from flowprofile.app.answers import answer, refused
 from flowprofile.app.asked import Query, query
 from flowprofile.app.catalogue import catalogue
+from flowprofile.app.comparisons import compare
+from flowprofile.app.curves import measures
 from flowprofile.app.guard import LOOPBACK, Guard
 from flowprofile.app.profiles import Profiles, opened
+from flowprofile.app.spreadsheets import curves_csv, pairs_csv, sweep_csv
+from flowprofile.app.sweeping import sweep
+from flowprofile.app.thumbnails import thumbnails
 from flowprofile.app.views import KINDS, picture_view
-from flowprofile.errors import FlowProfileError
+from flowprofile.errors import FlowProfileError, StoreError, nearest
 
 PAGES: Final = ("sample", "activations", "attention", "gradients", "measures", "compare", "sweep", "run")
 """Every view; its path is the page's address, and behind /api its JSON."""
@@ -69,9 +75,24 @@ def application(
     profiles = store if isinstance(store, Profiles) else opened(store, storage_options)
     beside = {name: opened(url, storage_options) for name, url in (others or {}).items()}
     shown = Shown(profiles, beside, allow_run)
-    routes = [*_pages(), *_api(shown)]
-    inside = Starlette(routes=routes, exception_handlers={404: _not_found})
+    running, lifespan = _runs(profiles) if allow_run else ([], None)
+    routes = [*_pages(), *_api(shown), *running]
+    inside = Starlette(routes=routes, exception_handlers={404: _not_found}, lifespan=lifespan)
     return Guard(inside, hosts=hosts, token=token, scripts=page.script_digest(), frames=frames)
+
+
+def _runs(profiles: Profiles) -> tuple[list[BaseRoute], Any]:
+    """What a page may have computed, and that no run outlives the server."""
+    from flowprofile.app import jobs, processes  # these import torch
+
+    started = processes.Jobs(profiles.url, profiles.storage_options)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        yield
+        await started.close()
+
+    return list(jobs.routes(started)), lifespan
 
 
 def _pages() -> list[BaseRoute]:
@@ -103,10 +124,23 @@ def _api(shown: Shown) -> list[BaseRoute]:
     answers: dict[str, Answer] = {
         "catalogue": _catalogue,
         "limits": lambda shown, asked: blocks.limits(_tree(shown, asked), asked),
+        "measures": lambda shown, asked: measures(_tree(shown, asked), asked),
+        "compare": lambda shown, asked: compare(shown.profiles, asked, others=shown.others),
+        "sweep": lambda shown, asked: sweep(_tree(shown, asked), asked),
         **{name: _pictures(name) for name in KINDS},
+    }
+    tables: dict[str, Callable[[Any], str]] = {
+        "measures": curves_csv,
+        "compare": pairs_csv,
+        "sweep": sweep_csv,
     }
     return [
         Route("/api/block", _asked(shown, _block), methods=["GET"]),
+        Route("/api/thumbnails", _asked(shown, _thumbnails), methods=["GET"]),
+        *(
+            Route(f"/api/{name}.csv", _asked(shown, _table(answers[name], each)))
+            for name, each in tables.items()
+        ),
         *(Route(f"/api/{name}", _asked(shown, each), methods=["GET"]) for name, each in answers.items()),
     ]
 
@@ -125,7 +159,15 @@ def _asked(shown: Shown, each: Answer) -> Callable[[Request], Response]:
 
 
 def _tree(shown: Shown, asked: Query) -> xr.DataTree:
-    return shown.profiles.run(asked.get("run"))[1]
+    """The run an address means, of the store that is shown or of one that was given beside it."""
+    beside = asked.get("beside")
+    if beside and beside not in shown.others:
+        raise StoreError(
+            f"No store {beside!r} was given when this server was started.",
+            consequence="An address cannot name a place on this machine.",
+            remedy=nearest(beside, shown.others) if shown.others else "start it with --beside NAME=STORE",
+        )
+    return (shown.others[beside] if beside else shown.profiles).run(asked.get("run"))[1]
 
 
 def _catalogue(shown: Shown, _: Query) -> Any:
@@ -136,6 +178,18 @@ def _catalogue(shown: Shown, _: Query) -> Any:
 
 def _block(shown: Shown, asked: Query) -> Response:
     return Response(blocks.block(_tree(shown, asked), asked), media_type="application/octet-stream")
+
+
+def _thumbnails(shown: Shown, asked: Query) -> Response:
+    """Small pictures below each other, as rows of RGBA behind a header as blocks have."""
+    found = thumbnails(_tree(shown, asked), asked)
+    head = {"width": found.width, "height": found.height, "count": found.count, "time": found.time}
+    return Response(blocks.headed(head) + found.data, media_type="application/octet-stream")
+
+
+def _table(each: Answer, written: Callable[[Any], str]) -> Answer:
+    """The same numbers as a table."""
+    return lambda shown, asked: Response(written(each(shown, asked)), media_type="text/csv; charset=utf-8")
 
 
 def _pictures(name: str) -> Answer:

@@ -85,8 +85,13 @@ def test_a_mean_over_some_of_the_states_is_none(tmp_path):
     for seeds, keep in (("0:2", "::4"), ("0:1", "::1")):
         stages = {"trajectory": {}, "step_ssim": {"use": "ssim", "keep": keep}}
         running.run(pipeline(seeds=seeds, labels=(0,), **stages), into=tmp_path / "grown")
-    found = sweep(fp.open(tmp_path / "grown"), asked(column=["step_ssim:mean", "step_ssim:last", "step_ssim:min"]))
-    assert [[value is None for value in row["values"]] for row in found["rows"]] == [[False] * 3, [True, False, True]]
+    found = sweep(
+        fp.open(tmp_path / "grown"), asked(column=["step_ssim:mean", "step_ssim:last", "step_ssim:min"])
+    )
+    assert [[value is None for value in row["values"]] for row in found["rows"]] == [
+        [False] * 3,
+        [True, False, True],
+    ]
 
 
 def test_fidelity_is_of_the_cases_own_label(tree):

@@ -97,8 +97,10 @@ class Maps {
     panel.outline(mask && field(mask, ...this.image), ...this.image);
     if (panel.told.image) return panel.draw({ ...planesOf(block), range: panel.told.range, told: `for comparison, t = ${t}` });
     const { values, told, channel } = this.#values(panel, block, t, params);
+    if (panel.told.root) values.forEach((value, i) => (values[i] = Math.sqrt(Math.max(0, value))));
     const fixed = params.get("colour") !== "each" && this.limits.get(panel);
-    const range = fixed && (channel !== null || sizeOf(panel.told) === 1) ? { low: fixed.low[channel ?? 0], high: fixed.high[channel ?? 0] } : reach(values);
+    const rooted = (value) => (panel.told.root ? Math.sqrt(Math.max(0, value)) : value);
+    const range = fixed && (channel !== null || sizeOf(panel.told) === 1) ? { low: rooted(fixed.low[channel ?? 0]), high: rooted(fixed.high[channel ?? 0]) } : reach(values);
     panel.draw({ values, range, told, log: params.get("colour") === "log" });
     return panel.note.replaceChildren(...this.#marks(panel, block, t, channel));
   }
@@ -106,7 +108,7 @@ class Maps {
   #values(panel, block, t, params) {
     const size = sizeOf(panel.told);
     const at = t === timeOf(this.times, params) ? "" : `, nearest kept state t = ${t}`;
-    if (size === 1) return { values: picture(block, 0), channel: null, told: `${panel.told.told}${at}` };
+    if (size === 1) return { values: picture(block, 0), channel: null, told: `${panel.told.root ? "root of the " : ""}${panel.told.told}${at}` };
     const rows = pixelsIn(panel.told);
     if (this.show(params) === "sum" && panel.told.whole) {
       return { values: summed(block, rows), channel: null, told: `sum over ${size} ${plural(panel.told)}${rows ? ", own entries left out" : ""}${at}` };
