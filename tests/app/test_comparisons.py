@@ -126,7 +126,7 @@ def test_stores_given_at_the_start_are_compared_by_name(profiles, url, tmp_path)
     beside = opened(shutil.copytree(url, tmp_path / "beside"))
     found = compare(profiles, asked(label=1, side=["store=new"]), others={"new": beside})
     assert found["sides"][1]["store"] == "new"
-    assert found["panels"][1]["block"].endswith("&store=new")
+    assert found["panels"][1]["block"].endswith("&beside=new")
     own = pair(found)
     assert own["differs"] == ["run"]
     equal(own["mean"]["value"], 0)
