@@ -142,6 +142,7 @@ def probes(*, read: str, do: str, most: int) -> list[Probe]:
         Probe("a body that says it is too long", posted(do, f"Content-Length: {most + 1}"), frozenset({413})),
         Probe("a body too long, in chunks", posted(do, "Transfer-Encoding: chunked", body=f"{len(large):x}\r\n{large}\r\n0\r\n\r\n"), frozenset({413})),
         Probe("a length below zero", posted(do, "Content-Length: -1"), frozenset({400})),
+        Probe("a length of many digits", posted(do, "Content-Length: " + "9" * 5000), frozenset({400, 413})),
         Probe("a length that is no number", posted(do, "Content-Length: many"), frozenset({400})),
         Probe("two lengths", posted(do, "Content-Length: 2", "Content-Length: 40"), frozenset({400})),
         Probe("a body that is no JSON", posted(do, body="{"), frozenset({400})),
