@@ -18,7 +18,7 @@ SWITCHES = ("--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftsha
 
 CANVAS = """() => {
   if (document.documentElement.dataset.ready !== "true") return null;
-  const canvas = document.querySelector(".panel canvas");
+  const canvas = document.querySelector(".panel canvas.map");
   const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
   const words = new Uint32Array(data.buffer);
   let digest = 0x811c9dc5;
@@ -82,6 +82,12 @@ class Moves:
     handed: list[float] = field(default_factory=list)
     """Until the frame after it."""
     requests: list[int] = field(default_factory=list)
+
+    def extend(self, other: "Moves") -> None:
+        """Add what was measured elsewhere."""
+        self.painted += other.painted
+        self.handed += other.handed
+        self.requests += other.requests
 
 
 def ours(address: str, layer: str, label: int, seed: int, time: int) -> View:

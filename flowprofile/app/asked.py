@@ -78,7 +78,7 @@ def query(pairs: Iterable[tuple[str, str]]) -> Query:
 
 def whole(text: str, name: str) -> int:
     """A whole number of an address."""
-    if not text.lstrip("-").isdecimal() or not text.isascii() or len(text) > 20:
+    if not text.removeprefix("-").isdecimal() or not text.isascii() or len(text) > 20:
         raise StoreError(f"The {name} is {text[:40]!r}.", remedy="give a whole number")
     return int(text)
 

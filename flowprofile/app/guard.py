@@ -12,6 +12,7 @@ from http.cookies import CookieError, SimpleCookie
 from typing import Any, Final
 from urllib.parse import parse_qs
 
+from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -59,10 +60,7 @@ class Guard:
             await no(scope, receive, guarded)
             return
         body = _Body(receive) if scope["method"] == "POST" else None
-        try:
-            await self.app(scope, body or receive, guarded)
-        except _TooLarge:
-            await _no(413, f"A body has at most {BODY >> 10} KiB.")(scope, receive, guarded)
+        await self.app(scope, body or receive, guarded)
 
     def _refusal(self, scope: Scope) -> Response | None:
         headers = {name.lower(): value for name, value in scope["headers"]}
@@ -75,7 +73,7 @@ class Guard:
             return _no(414, f"An address has at most {LONGEST} characters of query.")
         if self.token and not self._knows(scope, headers):
             return _no(401, "The token is missing; use the address that the server printed.")
-        if self.token and b"token=" in scope.get("query_string", b""):
+        if self.token and any(_is_token(part) for part in _parts(scope)):
             return self._admitted(scope)
         if scope["path"].startswith("/api") and headers.get(b"sec-fetch-site") == b"cross-site":
             return _no(403, "Another site's page asks.")
@@ -96,12 +94,9 @@ class Guard:
 
     def _admitted(self, scope: Scope) -> Response:
         """Keep the token in a cookie, and take it out of the address: addresses are copied and sent."""
-        rest = "&".join(
-            part
-            for part in scope["query_string"].decode("latin-1").split("&")
-            if not part.startswith("token=")
-        )
-        answer = RedirectResponse(scope["path"] + (f"?{rest}" if rest else ""), status_code=303)
+        rest = "&".join(part for part in _parts(scope) if not _is_token(part))
+        path = "/" + scope["path"].lstrip("/\\")  # two slashes would begin another host's address
+        answer = RedirectResponse(path + (f"?{rest}" if rest else ""), status_code=303)
         answer.set_cookie(COOKIE, self.token, httponly=True, samesite="strict")
         return answer
 
@@ -153,16 +148,21 @@ def _refused_post(headers: Mapping[bytes, bytes], host: str, scope: Scope) -> Re
     return None
 
 
+def _parts(scope: Scope) -> list[str]:
+    text: str = scope.get("query_string", b"").decode("latin-1")
+    return text.split("&")
+
+
+def _is_token(part: str) -> bool:
+    return part.startswith("token=")
+
+
 def _no(status: int, told: str) -> Response:
     return PlainTextResponse(told, status_code=status)
 
 
-class _TooLarge(Exception):
-    """A body went on longer than its header said or may be."""
-
-
 class _Body:
-    """A request's body, cut off where it exceeds what is read."""
+    """A request's body; one that goes on longer than is read is refused, whatever its header said."""
 
     def __init__(self, receive: Receive) -> None:
         self.receive, self.seen = receive, 0
@@ -171,5 +171,5 @@ class _Body:
         message = await self.receive()
         self.seen += len(message.get("body", b""))
         if self.seen > BODY:
-            raise _TooLarge
+            raise HTTPException(413, f"A body has at most {BODY >> 10} KiB.")
         return message

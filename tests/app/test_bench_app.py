@@ -16,9 +16,9 @@ def test_the_panel_is_moved_and_what_its_moves_ask_for_is_counted():
     assert [row.name.split(",")[0] for row in rows[::2]] == [
         "channel slider",
         "step slider to the next step",
-        f"step slider by {bench_app.STRIDE} steps",
+        "step slider to a far step",
     ]
     assert all(row.measured > 0 for row in rows[::2])
     asked = [row.measured for row in rows[1::2]]
     assert asked[0] == 0, "moving the channel asks for nothing"
-    assert max(asked) <= 2
+    assert max(asked[1:]) > 0, "moving the step asks for what is not there yet"
