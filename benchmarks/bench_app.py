@@ -99,13 +99,13 @@ def _told(what: str, moved: Mapping[str, Moves], size: str, *, tiny: bool) -> li
     )
     made = [
         exact(f"{what}, ms from input event to pixels, median", took.measured, target="" if tiny else limit, note=note),
-        exact(f"{what}, requests of a move, most", max(mine.requests), target="<= 0" if of_channels else "<= 2"),
+        exact(f"{what}, requests of a move per visible panel, most", max(mine.requests), target="<= 0" if of_channels else "<= 2"),
     ]  # fmt: skip
     for name, other in moved.items():
         if name != OURS:
             pairs = zip(mine.painted, other.painted, strict=True)
             theirs, after = (statistics.median(spent) for spent in (other.painted, other.handed))
-            note = f"{theirs:.3g} ms, {after:.3g} to the frame after it, {max(other.requests)} requests"
+            note = f"{theirs:.3g} ms, {after:.3g} to the frame after it, {max(other.requests):.0f} requests"
             target = ">= 20x" if of_channels else ""
             made.append(
                 summary(f"{what}, {name} against ours", [b / a for a, b in pairs], target=target, note=note)

@@ -18,14 +18,14 @@ SWITCHES = ("--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftsha
 
 CANVAS = """() => {
   if (document.documentElement.dataset.ready !== "true") return null;
-  const canvas = document.querySelector(".panel canvas.map");
+  const canvas = document.querySelector(".panel[data-node='NODE'] canvas.map");
   const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
   const words = new Uint32Array(data.buffer);
   let digest = 0x811c9dc5;
   for (const word of words) digest = Math.imul(digest ^ word, 0x01000193);
   return digest;
 }"""
-"""What a canvas shows; null while the page is not ready."""
+"""What the canvas of a map shows; null while the page is not ready."""
 IMAGE = """() => {
   const image = document.querySelector("#map img");
   return image !== null && image.complete && image.naturalWidth > 0 ? image.src : null;
@@ -81,7 +81,8 @@ class Moves:
     """Milliseconds until the frame that paints the new picture."""
     handed: list[float] = field(default_factory=list)
     """Until the frame after it."""
-    requests: list[int] = field(default_factory=list)
+    requests: list[float] = field(default_factory=list)
+    """Of a move, for each panel that is visible."""
 
     def extend(self, other: "Moves") -> None:
         """Add what was measured elsewhere."""
@@ -93,7 +94,8 @@ class Moves:
 def ours(address: str, layer: str, label: int, seed: int, time: int) -> View:
     """The panel of the interface."""
     place = f"{address}/activations?layer={layer}&label={label}&seed={seed}&time={time}&channel=0"
-    return View(OURS, place, CANVAS, "#channel", "#time")
+    shown = CANVAS.replace("NODE", f"activations/{layer}")
+    return View(OURS, place, shown, "#channel", "#time")
 
 
 def gradio(address: str, drawn: str) -> View:
@@ -121,6 +123,11 @@ class Opened:
     page: Any
     asked: list[str]
     """Every request so far."""
+
+    @property
+    def panels(self) -> int:
+        """How many pictures the page shows: a map, and what it stands beside."""
+        return max(1, int(self.page.locator("figure.panel:visible").count()))
 
     def move(self, slider: str, position: int) -> tuple[float, float, int]:
         """Milliseconds to the frame that paints, to the one after it, and requests until it was quiet again."""
@@ -163,5 +170,5 @@ def measured(
                 moves = found[one.view.name]
                 moves.painted.append(painted)
                 moves.handed.append(handed)
-                moves.requests.append(requests)
+                moves.requests.append(requests / one.panels)
     return found

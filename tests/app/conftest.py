@@ -7,21 +7,21 @@ the test was about.
 from pathlib import Path
 
 import pytest
-from browsing import MISSING, SWITCHES, chromium, watched
+from browsing import MISSING, SWITCHES, chromium, serving, watched
 
 from flowprofile import running
 from flowprofile.store.layout import StoreLayout
 from pipelines import pipeline
 
-EVERYTHING = Path(__file__).parent / "everything.toml"
+DEFINITION = Path(__file__).parent / "everything.toml"
 QUICK = StoreLayout(durability="none")
 
 
 @pytest.fixture(scope="session")
-def store(tmp_path_factory):
+def everything(tmp_path_factory):
     """A store of `faces32` with everything in it that the interface can show; a third of a minute to make."""
     into = tmp_path_factory.mktemp("everything") / "store"
-    running.run(EVERYTHING, into=into, layout=QUICK)
+    running.run(DEFINITION, into=into, layout=QUICK)
     return into
 
 
@@ -48,6 +48,15 @@ def tall(tmp_path_factory):
     running.prepare(pipeline(seeds="0:10000", **stages), into=into, layout=QUICK)
     running.run(pipeline(seeds="0:8", **stages), into=into, layout=QUICK)
     return into
+
+
+@pytest.fixture(scope="module")
+def address(everything):
+    """Where the store with everything in it is shown."""
+    from flowprofile.app.server import application
+
+    with serving(application(str(everything))) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")

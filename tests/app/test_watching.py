@@ -20,6 +20,16 @@ def test_the_store_of_everything_is_asked_for_every_kind_that_its_model_has():
 
 
 @pytest.mark.browser
+def test_the_store_of_everything_is_shown_and_its_page_asks_nobody_else(page, address):
+    page.goto(f"{address}/activations?layer=mid_attn.fn&label=6&seed=0&time=500&channel=3")
+    page.wait_for_selector("html[data-ready=true]")
+    panel = page.locator("figure.panel[data-node='activations/mid_attn.fn'] canvas.map")
+    assert panel.evaluate("canvas => [canvas.width, canvas.height]") == [8, 8]
+    assert page.input_value("#channel") == "3"
+    assert page.input_value("#time") == "9", "t = 500 of 950, 900 ... 0"
+
+
+@pytest.mark.browser
 @pytest.mark.parametrize(
     ("script", "words"),
     [
