@@ -34,7 +34,7 @@ class Compare {
     this.channels = told.panels.length && !told.panels[0].image ? sizeOf(told.panels[0]) : 1;
     this.cards = told.pairs.map((pair) => pairCard(told, pair, () => this.t()));
     this.element = make("div", {}, this.#tools(),
-      told.panels.length ? make("div", { class: "panels" }, this.sides.map((side) => side.panel.element), this.sides.slice(1).map((side) => side.difference.element))
+      told.panels.length ? pictures(this.sides)
         : make("p", {}, "The sides have no object of one shape in common, so there are no pictures to show beside each other."),
       make("h3", {}, "How far apart, and from when on"), make("div", { class: "plots" }, this.cards.map((card) => card.element)));
   }
@@ -105,6 +105,14 @@ class Compare {
     if (pictures.length) save("compare.png", await together(pictures, `t = ${this.t()}`));
     return save("compare-curves.png", await sheet(this.cards, `How far apart, t = ${this.t()}`));
   }
+}
+
+/** Sides in one row; of more than two their differences in a row of their own. */
+function pictures(sides) {
+  const own = sides.map((side) => side.panel.element);
+  const apart = sides.slice(1).map((side) => side.difference.element);
+  const row = (elements) => make("div", { class: "panels" }, elements);
+  return sides.length > 2 ? make("div", {}, row(own), row(apart)) : row([...own, ...apart]);
 }
 
 function name(i) {
