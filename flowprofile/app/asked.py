@@ -29,9 +29,10 @@ ONE: Final = (
         "offset",
     ),
     *("beside", "limit", "sort", "order", "measure", "show", "excess", "object", "pixel", "reduce", "view"),
+    "delta",
 )
 """Parameters that are given once."""
-SEVERAL: Final = ("layer", "side", "times", "seeds")
+SEVERAL: Final = ("layer", "side", "times", "seeds", "column", "only")
 """Parameters that may be repeated."""
 LONGEST: Final = 8192
 """Characters of a query."""

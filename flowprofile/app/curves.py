@@ -131,9 +131,8 @@ def _measure(tree: xr.DataTree, curve: Curve, where: Where, layers: Sequence[str
     kept = curve.kept(where)
     if not kept:
         return {**told, "missing": True, "command": ensured(url_of(tree), where)}
-    lines = [
-        line for line in curve.lines(where.label) if not layers or line.key.get(LAYER, layers[0]) in layers
-    ]
+    lines = curve.lines(where.label)
+    lines = [line for line in lines if line.key.get(LAYER) in layers] or lines
     shown = thinned(kept, max(LEAST_POINTS, min(POINTS, TOGETHER // max(1, len(lines)))))
     sample = _sample(curve, where, shown)
     cells = _Cells(curve, where, shown, sample.seeds)

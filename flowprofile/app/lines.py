@@ -17,11 +17,14 @@ from numpy.typing import NDArray
 from flowprofile.app.asked import Where
 from flowprofile.axes import (
     CHANNEL,
+    GUIDANCE,
     HEAD,
     INTERVENTION,
     LABEL,
+    LAYER,
     OTHER,
     PIXEL,
+    READ,
     SEED,
     STORED_AXES,
     TIME,
@@ -35,6 +38,8 @@ from flowprofile.store.lazy import STATUS, unchunked
 PRESENT: Final = 2
 PICTURED: Final = (CHANNEL, Y, X, TOKEN, HEAD)
 """Dimensions of what is looked at, not plotted."""
+SAID: Final = {OTHER: "to label", READ: "label"}
+"""What an axis is called in a caption."""
 NULL: Final = "null"
 VALUE: Final = "value"
 Values = NDArray[np.float64]
@@ -51,6 +56,8 @@ class Curve:
 
     alone: bool = False
     """Whether the node has no other."""
+    order: tuple[str, ...] = ()
+    """The model's attributes, as labels are said."""
 
     @property
     def name(self) -> str:
@@ -122,9 +129,15 @@ class Line:
         told = []
         several = {axis: value for axis, value in self.key.items() if self.curve.array.sizes[axis] > 1}
         for axis, value in several.items():
-            words = _other(self.curve.data, value) if axis == OTHER else str(value)
-            told.append(words if axis in ("layer", "guidance") else f"{axis.replace('_', ' ')} {words}")
+            words = self._label(value) if axis in (OTHER, READ) else str(value)
+            told.append(words if axis in (LAYER, GUIDANCE) else f"{SAID.get(axis, axis)} {words}")
         return ", ".join(told)
+
+    def _label(self, label: int) -> str:
+        if label not in self.curve.data[LABEL].values:
+            return f"{label}"
+        words = " ".join(caption(self.curve.data, label, order=self.curve.order).split())
+        return words.removeprefix("label ") if words.startswith("label ") else f"{label} ({words})"
 
     def python(self, variable: str, selection: Mapping[str, Any]) -> str:
         """The xarray expression of some cells, in float64; a text as value is taken as Python."""
@@ -139,13 +152,14 @@ def curves(tree: xr.DataTree) -> Iterator[Curve]:
         for node in tree.subtree
         if STATUS in node.data_vars
     }
+    order = tuple(tree.attrs.get("model", {}).get("attributes", ()))
     for path in sorted(nodes, key=lambda name: (not name.startswith("measures/"), name)):
         data = unchunked(nodes[path].to_dataset())
         names = [str(name) for name in data.data_vars if name != STATUS and not _is_null(str(name), data)]
         for name in names:
             dims = data[name].dims
             if TIME in dims and not set(dims) & set(PICTURED):
-                yield Curve(path, name, data, alone=len(names) == 1)
+                yield Curve(path, name, data, len(names) == 1, order)
 
 
 def cells_of_seed(curve: Curve, states: int) -> int:
@@ -173,10 +187,3 @@ def seeds_kept(curve: Curve, where: Where, times: Sequence[int]) -> NDArray[np.i
 def _is_null(name: str, data: xr.Dataset) -> bool:
     of = VALUE if name == NULL else name.removesuffix(f"_{NULL}")
     return name.endswith(NULL) and of != name and of in data
-
-
-def _other(data: xr.Dataset, label: int) -> str:
-    if label not in data[LABEL].values:
-        return f"{label}"
-    words = caption(data, label)
-    return words.removeprefix("label ") if words.startswith("label ") else f"{label} ({words})"

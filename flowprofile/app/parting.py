@@ -14,7 +14,7 @@ from flowprofile.app.asked import Query, Where
 from flowprofile.app.curves import plain
 from flowprofile.app.profiles import Profiles
 from flowprofile.app.remedies import ensured
-from flowprofile.axes import CHANNEL, TIME, X, Y
+from flowprofile.axes import CHANNEL, LAYER, TIME, X, Y
 from flowprofile.comparing.choosing import WINDOW, Asked
 from flowprofile.comparing.states import MEASURES, STATES, States, pairwise
 from flowprofile.comparing.stored import Source, difference, quantity
@@ -140,7 +140,7 @@ def _over_seeds(pair: Pair, measure: str, asked: Query) -> dict[str, Any]:
     """The distance of the two, and its mean over all seeds with interval and onsets."""
     store, other, run = pair.stores
     options = pair.profiles.storage_options
-    how = Asked(measure, layer=asked.get("layer") or None)
+    how = Asked(measure, layer=asked.get("layer") or _first_layer(pair, measure))
     parts: dict[str, Any] = {"between": None, "label": None, "intervention": None, **pair.question}
     _, _, source = Asking(store, other, run=run, storage_options=options, how=how, **parts).answered()
     excess = asked.get("excess") == "1" and source.has_null
@@ -162,6 +162,12 @@ def _over_seeds(pair: Pair, measure: str, asked: Query) -> dict[str, Any]:
         "note": note,
         "python": _python(pair, measure, how, seeds, times, excess),
     }
+
+
+def _first_layer(pair: Pair, measure: str) -> str | None:
+    """Of a measure of several layers the first, where an address names none."""
+    node = pair.tree.children.get("measures", xr.DataTree()).children.get(measure)
+    return str(node[LAYER].values[0]) if node is not None and LAYER in node.dims else None
 
 
 def _own(pair: Pair, source: Source) -> dict[str, Any]:

@@ -142,6 +142,7 @@ def sweep(tree: xr.DataTree, asked: Query) -> dict[str, Any]:
     found: dict[str, Any] = {
         "columns": [column.told for column in chosen],
         "offered": [{"name": c.name, "title": c.told["title"]} for c in offered],
+        "most": COLUMNS,
         "sort": asked.get("sort", SEED),
         "order": asked.get("order", "asc"),
         "offset": max(0, first),

@@ -152,12 +152,17 @@ def test_five_sides_are_too_many(profiles):
 
 
 def test_a_measure_that_cannot_answer_leaves_the_pictures(profiles):
-    found = compare(profiles, asked(label=0, side=["label=1"], measure="layer_distance"))
-    assert "4 layers" in found["pairs"][0]["refused"]["fact"]
+    found = compare(profiles, asked(label=0, side=["label=1"], measure="layer_distance", layer=["nowhere"]))
+    assert "asked for is 'nowhere'" in found["pairs"][0]["refused"]["fact"]
     assert len(found["panels"]) == 2
-    assert pair(
-        compare(profiles, asked(label=0, side=["label=1"], measure="layer_distance", layer=["mid_attn.fn"]))
-    )
+
+
+def test_of_a_measure_of_layers_the_first_is_taken_where_none_is_named(profiles):
+    found = compare(profiles, asked(label=0, side=["label=1"], measure="layer_distance"))
+    assert found["layers"] == ["downs.0.2.fn", "downs.1.2.fn", "mid_attn.fn", "ups.0.2.fn"]
+    _, tree = profiles.run()
+    node = tree["measures/layer_distance"]["value"].sel(intervention="none", seed=0, layer="downs.0.2.fn")
+    equal(pair(found)["own"], node.sel(label=1).astype(float) - node.sel(label=0))
 
 
 def test_without_a_word_the_next_label_is_beside(profiles):

@@ -19,6 +19,18 @@ export async function json(path, params = new URLSearchParams(), { signal } = {}
   return JSON.parse(new TextDecoder().decode(text));
 }
 
+/** The text of a table: `text("measures.csv", params)`. */
+export async function text(path, params = new URLSearchParams()) {
+  return new TextDecoder().decode(await fetched(`/api/${path}${query(params)}`));
+}
+
+/** Bytes behind a header of JSON, as `unpack` reads it: [header, data]. */
+export async function framed(path, params, { signal } = {}) {
+  const data = await fetched(`/api/${path}${query(params)}`, signal);
+  const length = new DataView(data).getUint32(0, true);
+  return [JSON.parse(new TextDecoder().decode(new Uint8Array(data, 4, length))), new Uint8ClampedArray(data, 4 + length)];
+}
+
 /** Send JSON to the server; only where runs are allowed. */
 export async function post(path, value) {
   const headers = { "Content-Type": "application/json", "X-FlowProfile": "1" };

@@ -1,0 +1,151 @@
+// One measure as a plot: a line of the case, its null, all seeds, and below it the excess with its interval.
+
+import { make, number } from "app/dom.js";
+import { line, plotCard, timeAxis } from "app/plot.js";
+import { set } from "app/state.js";
+import { colour } from "app/theme.js";
+
+const NULL_TOLD = "null: same noise, image known";
+const INTERVAL_TOLD = "95 % interval of the mean excess";
+const BAND_TOLD = (measure) => `10 to 90 % of ${measure.n} seeds`;
+const BANDS = 3;
+/** Colours in an order in which neighbours are far apart. */
+const PLACES = [0, 1, 2, 3, 4, 6, 7, 5];
+
+/** Whether a measure runs over several states; a single one is no curve. */
+export function isCurve(measure) {
+  return measure.times.length > 1;
+}
+
+/** A card that plots a measure; `state` says what of it: t, which curves, which lines. */
+export function curveCard(measure, state) {
+  const words = [measure.long_name, measure.unit === "1" ? "no unit" : measure.unit, measure.n > 1 ? `n = ${measure.n} seeds` : null, measure.pixels ? `mean over ${measure.pixels} pixels` : null, measure.note];
+  const card = plotCard(measure.name, words.filter(Boolean).join(" · "), () => drawn(measure, state()), { moved: (point) => set({ time: point.x }) });
+  const place = card.element.querySelector(".plot");
+  const draw = async () => {
+    place.classList.toggle("two", measure.has_null && state().show === "both");
+    await card.draw();
+  };
+  return { ...card, draw, title: measure.name, mark: async () => window.Plotly?.relayout(place, { shapes: [at(state().t)] }) };
+}
+
+/** Traces and axes of a measure. */
+function drawn(measure, { t, show, lines }) {
+  const both = measure.has_null && show === "both";
+  const excess = measure.has_null && show === "excess";
+  const several = lines.length > 1;
+  const traces = [
+    ...(excess ? [] : lines.flatMap((each, i) => valueTraces(measure, each, i, lines.length))),
+    ...(both || excess ? lines.flatMap((each, i) => excessTraces(measure, each, i, lines.length, both)) : []),
+    ...(several ? keys(measure, lines.length, excess) : []),
+  ];
+  const axis = (title) => ({ title: { text: title }, zeroline: false });
+  const beyond = { ...axis(measure.excess), zeroline: true, zerolinecolor: colour("edge"), zerolinewidth: 1.5 };
+  return {
+    traces,
+    layout: {
+      xaxis: { ...timeAxis(measure.times), anchor: both ? "y2" : "y" },
+      yaxis: excess ? beyond : { ...axis(measure.y), domain: both ? [0.45, 1] : [0, 1] },
+      ...(both ? { yaxis2: { ...beyond, domain: [0, 0.37] } } : {}),
+      shapes: [at(t)], ...LEGEND,
+    },
+  };
+}
+
+/** A legend below the axis' title, whatever room it takes. */
+export const LEGEND = { showlegend: true, legend: { orientation: "h", yref: "container", y: 0, yanchor: "bottom", x: 0, traceorder: "normal", font: { size: 12 } } };
+
+/** The line at the state that is shown. */
+function at(t) {
+  return { type: "line", x0: t, x1: t, yref: "paper", y0: 0, y1: 1, line: { color: colour("accent"), width: 2, dash: "dot" } };
+}
+
+function valueTraces(measure, each, i, count) {
+  const { series } = each;
+  const mine = line(PLACES[i % PLACES.length]);
+  const alone = count === 1;
+  const own = each.caption || (measure.pixels ? "this seed, mean over pixels" : "this seed");
+  const width = measure.times.length > 300 ? 1.2 : 2;
+  const traces = [];
+  if (series.low && count <= BANDS) traces.push(...band(measure, series.low, series.high, alone ? line(1) : mine, BAND_TOLD(measure), `v${i}`, alone));
+  if (series.least) traces.push(...band(measure, series.least, series.most, colour("faint"), "this seed, least to most of all pixels", `p${i}`, alone));
+  traces.push(curve(measure, series.value, own, { color: mine, width, shape: measure.unit === "index" ? "hv" : "linear" }));
+  if (series.null) traces.push({ ...curve(measure, series.null, alone ? NULL_TOLD : `${own}, null`, { color: alone ? colour("ink") : mine, width: 1.2, dash: "dash" }), showlegend: alone });
+  if (series.mean && alone) traces.push(curve(measure, series.mean, `mean of ${measure.n} seeds`, { color: line(1), width }));
+  return traces;
+}
+
+function excessTraces(measure, each, i, count, below) {
+  const { series } = each;
+  const alone = count === 1;
+  const mine = line(PLACES[i % PLACES.length]);
+  const on = below ? { yaxis: "y2" } : {};
+  // In the lower panel a colour says which line it is; the legend names it once, above.
+  const legend = { showlegend: alone || !below };
+  const traces = [];
+  if (series.excess_lower && count <= BANDS) traces.push(...band(measure, series.excess_lower, series.excess_upper, alone ? line(1) : mine, INTERVAL_TOLD, `e${i}`, alone).map((trace) => ({ ...trace, ...on })));
+  const name = alone ? "excess of this seed" : each.caption;
+  const own = { ...curve(measure, series.excess, name, { color: mine, width: 1 }), ...on };
+  if (alone || !series.excess_mean) traces.push({ ...own, ...legend });
+  if (series.excess_mean) traces.push({ ...curve(measure, series.excess_mean, alone ? "mean excess" : name, { color: alone ? line(1) : mine, width: 2 }), ...on, ...legend });
+  return traces;
+}
+
+/** What dashes and bands mean, once for all lines. */
+function keys(measure, count, excess) {
+  const ink = colour("faint");
+  const dummy = (name, more) => ({ x: [null], y: [null], mode: "lines", name, hoverinfo: "skip", ...more });
+  const found = [];
+  if (measure.has_null && !excess) found.push(dummy(NULL_TOLD, { line: { color: ink, dash: "dash", width: 1.5 } }));
+  if (measure.n > 1 && count <= BANDS && !excess) found.push(dummy(BAND_TOLD(measure), { fill: "toself", fillcolor: faint(ink), line: { width: 0, color: ink } }));
+  if (measure.has_null && measure.n > 1) found.push(dummy(`below: mean excess of ${measure.n} seeds${measure.n > 2 && count <= BANDS ? `, ${INTERVAL_TOLD}` : ""}`, { line: { color: ink, width: 2 } }));
+  return found;
+}
+
+function curve(measure, { values }, name, style) {
+  return { x: measure.times, y: values, name, mode: "lines", line: style, hovertemplate: "%{y:.5g}", connectgaps: false };
+}
+
+/** A filled band; a state without numbers leaves it out. */
+export function band(measure, low, high, fill, name, group, showlegend = true) {
+  const common = { x: measure.times, mode: "lines", line: { width: 0, color: fill }, legendgroup: group, hoverinfo: "skip" };
+  return [
+    { ...common, y: low.values, showlegend: false, name: `${name}, lower end` },
+    { ...common, y: high.values, name, fill: "tonexty", fillcolor: faint(fill), showlegend },
+  ];
+}
+
+/** The same colour, mostly clear. */
+export function faint(hex) {
+  return `rgba(${[1, 3, 5].map((place) => parseInt(hex.slice(place, place + 2), 16)).join(", ")}, 0.2)`;
+}
+
+/** What a measure says at its only state: bars where there are several lines, else a number. */
+export function factCard(measure) {
+  return measure.lines.length > 1 ? barCard(measure) : numberCard(measure);
+}
+
+function barCard(measure) {
+  const names = measure.lines.map((each) => each.caption);
+  const of = (role) => measure.lines.map((each) => each.series[role]?.values[0] ?? null);
+  const card = plotCard(measure.name, `${measure.long_name} · ${measure.unit === "1" ? "no unit" : measure.unit} · t = ${measure.times[0]}`, () => {
+    const [mean, low, high] = ["mean", "low", "high"].map(of);
+    const traces = [{ type: "bar", x: names, y: of("value"), name: "this seed", marker: { color: line(0) } }];
+    if (measure.n > 1 && mean.some((value) => value !== null)) traces.push({
+      type: "bar", x: names, y: mean, name: `mean of ${measure.n} seeds, bars hold 10 to 90 %`, marker: { color: line(1) },
+      error_y: { type: "data", symmetric: false, array: mean.map((m, i) => high[i] - m), arrayminus: mean.map((m, i) => m - low[i]), color: colour("ink") },
+    });
+    return { traces, layout: { barmode: "group", xaxis: { title: { text: measure.axes.map((axis) => axis.replace("_", " ")).join(", ") }, type: "category" }, yaxis: { title: { text: measure.y } }, ...LEGEND } };
+  });
+  return { ...card, title: measure.name, mark: async () => {} };
+}
+
+function numberCard(measure) {
+  const { series } = measure.lines[0];
+  const unit = measure.unit === "1" ? "" : ` ${measure.unit}`;
+  const rows = [["this seed", series.value], [`mean of ${measure.n} seeds`, series.mean], ["10 % of seeds are below", series.low], ["90 % of seeds are below", series.high], ["null", series.null], ["excess", series.excess]];
+  const element = make("figure", { class: "plot-card" },
+    make("figcaption", {}, make("strong", {}, measure.name), make("div", { class: "told" }, `${measure.long_name} · t = ${measure.times[0]}`)),
+    make("table", {}, make("tbody", {}, rows.filter(([, each]) => each).map(([told, each]) => make("tr", {}, make("th", { scope: "row" }, told), make("td", {}, `${number(each.values[0])}${unit}`))))));
+  return { element, title: measure.name, draw: async () => {}, mark: async () => {}, close: () => {}, png: async () => null };
+}

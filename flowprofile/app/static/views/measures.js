@@ -1,0 +1,109 @@
+// Measures: every curve of a case beside its null, and beside all seeds of its label.
+
+import { timeOf } from "app/controls.js";
+import { make, notComputed, number, picker, save } from "app/dom.js";
+import { curveCard, factCard, isCurve } from "app/curves.js";
+import { sheet } from "app/sheet.js";
+import { paramsOf } from "app/maps.js";
+import { json, text } from "app/source.js";
+import { read, set } from "app/state.js";
+
+const LINES = 6;
+const SHOWN = [["both", "value and excess"], ["value", "value"], ["excess", "excess over the null"]];
+
+/** Open the view. */
+export async function open(root, app) {
+  const asked = paramsOf(read().params);
+  asked.delete("layer");
+  const told = await json("measures", asked);
+  root.append(make("h2", {}, "Measures"), make("p", { class: "lead" },
+    "Each curve of this sample beside its null (the same noise, driven by a chain that knows the finished image) and beside all seeds of its label. What the network does is the excess over the null. A click on a curve moves t."));
+  if (told.missing) {
+    root.append(notComputed(told.missing, "No measure is stored in this run."));
+    return { moves: ["time", "show", "layer"], move: () => {} };
+  }
+  const view = new Measures(told, app, asked);
+  root.append(view.element);
+  return view.handle();
+}
+
+class Measures {
+  constructor(told, app, asked) {
+    this.told = told;
+    this.app = app;
+    this.asked = asked;
+    // What has a null comes first: of the others it is not known what the network does to them.
+    const rank = (measure) => (isCurve(measure) ? (measure.has_null ? 0 : 1) : 2);
+    this.here = told.measures.filter((measure) => !measure.missing).sort((a, b) => rank(a) - rank(b));
+    this.times = [...new Set(this.here.flatMap((measure) => measure.times))].sort((a, b) => b - a);
+    this.cards = this.here.map((measure) => (isCurve(measure) ? curveCard(measure, () => this.state(measure)) : factCard(measure)));
+    const missing = told.measures.filter((measure) => measure.missing);
+    this.element = make("div", {}, this.#tools(), make("div", { class: "plots" },
+      this.cards.map((card) => card.element),
+      missing.map((measure) => make("figure", { class: "plot-card" }, make("figcaption", {}, make("strong", {}, measure.name)),
+        notComputed(measure.command, "Not computed for this sample.")))));
+  }
+
+  handle() {
+    return {
+      times: this.times, moves: ["time", "show", "layer"],
+      move: (changed) => this.app.busy(this.move(changed)),
+      close: () => this.cards.forEach((card) => card.close()),
+      python: () => this.#python(),
+      png: async () => save("measures.png", await sheet(this.cards, this.#title())),
+      csv: async () => save("measures.csv", await text("measures.csv", this.asked), "text/csv"),
+    };
+  }
+
+  /** What a card shows: the address decides. */
+  state(measure) {
+    const params = read().params;
+    const wanted = params.getAll("layer");
+    const chosen = measure.lines.filter((line) => wanted.includes(line.key.layer));
+    return {
+      t: timeOf(measure.times, new URLSearchParams({ time: timeOf(this.times, params) })),
+      show: params.get("show") ?? "both",
+      lines: chosen.length ? chosen : measure.lines.slice(0, LINES),
+    };
+  }
+
+  /** Only the line at t moves where nothing else changed. */
+  async move(changed) {
+    const params = read().params;
+    const shown = this.element.querySelector("#show");
+    if (shown) shown.value = params.get("show") ?? "both";
+    const onlyTime = this.drawn && changed.every((name) => name === "time" || name === "channel");
+    await Promise.all(this.cards.map((card) => (onlyTime ? card.mark() : card.draw())));
+    this.drawn = true;
+  }
+
+  #tools() {
+    const layers = [...new Set(this.here.flatMap((measure) => measure.lines.map((line) => line.key.layer)).filter(Boolean))];
+    const several = layers.length > LINES;
+    return make("div", { class: "options" },
+      this.here.some((measure) => measure.has_null) ? picker("show", "Curves", SHOWN, read().params.get("show") ?? "both", (show) => set({ show })) : null,
+      several ? layerChoice(layers) : null);
+  }
+
+  #title() {
+    const { label, caption, seed, intervention } = this.told.case;
+    return `label ${label} (${caption}), seed ${seed}, ${intervention}`;
+  }
+
+  #python() {
+    const rows = this.here.flatMap((measure) => this.state(measure).lines.flatMap((line) =>
+      ["value", "null", "mean", "excess_mean"].filter((role) => line.series[role]).map((role) =>
+        `${line.series[role].python}  # ${[measure.name, line.caption, role.replace("_", " ")].filter(Boolean).join(", ")}`)));
+    return [this.told.python, ...rows].join("\n");
+  }
+}
+
+/** Boxes for layers, folded; none ticked means the first few of each measure. */
+function layerChoice(layers) {
+  const chosen = read().params.getAll("layer");
+  const boxes = layers.map((layer) => make("label", { class: "box" },
+    make("input", { type: "checkbox", value: layer, checked: chosen.includes(layer), on: { change: () => set({ layer: boxes.filter((box) => box.firstChild.checked).map((box) => box.firstChild.value) }) } }), layer));
+  return make("details", { class: "choice" },
+    make("summary", {}, `Layers (${chosen.length ? number(chosen.length) : `first ${LINES}`} of ${layers.length})`),
+    make("div", { class: "boxes", role: "group", "aria-label": "Layers that are drawn" }, boxes));
+}
