@@ -17,14 +17,8 @@ PANEL = f"figure[data-node='{MID}']"
 
 
 @pytest.fixture(scope="module")
-def address(store):
-    with serving(application(str(store))) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def tree(store):
-    return fp.open(store)
+def tree(everything):
+    return fp.open(everything)
 
 
 def told(page, node):
