@@ -72,6 +72,23 @@ def test_the_last_of_many_moves_wins(page, address):
     assert page.locator("#time-told").inner_text() == "550 of 1000"
 
 
+def test_a_slider_may_be_dragged_as_long_as_one_likes(page, address):
+    """Browsers ignore changes of the address after the first 200 within half a minute."""
+    at(page, address, "/activations?time=500&channel=0&layer=mid_attn.fn")
+    page.evaluate(
+        """() => {
+          const slider = document.getElementById("channel");
+          for (let i = 0; i < 500; i += 1) {
+            slider.value = String(i % 64);
+            slider.dispatchEvent(new Event("input", { bubbles: true }));
+          }
+        }"""
+    )
+    drawn(page)
+    assert told(page, MID) == f"channel {499 % 64} of 64"
+    assert parse_qs(urlsplit(page.url).query)["channel"] == [str(499 % 64)]
+
+
 def test_the_strongest_channel_is_the_stored_one_and_that_of_a_mask_is_worked_out_here(page, address, tree):
     at(page, address, "/activations?label=6&seed=1&time=500&layer=mid_attn.fn&mask=face")
     marks = page.locator(f"{PANEL} .mark").all_inner_texts()

@@ -1,6 +1,6 @@
 """Being the user of a page: going somewhere, waiting until it is drawn, and reading what is on it."""
 
-READY = "html[data-ready='true']"
+READY = "html[data-ready='true']:not([data-unsaid])"
 
 
 def at(page, address, path):
@@ -10,7 +10,7 @@ def at(page, address, path):
 
 
 def drawn(page):
-    """Wait for two frames, so that what was asked for just now has begun, and then until nothing is on its way."""
+    """Wait for two frames, so that what was asked for just now has begun, and then until nothing is on its way, the address included."""
     page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
     page.wait_for_selector(READY, timeout=20_000)
     return page

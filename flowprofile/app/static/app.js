@@ -91,7 +91,7 @@ function drawViews(open) {
 function drawTools() {
   const button = (text, does, told) => make("button", { type: "button", title: told, on: { click: does } }, text);
   document.getElementById("tools").replaceChildren(
-    button("Link", () => copy(location.href), "Copy the address of this view"),
+    button("Link", () => copy(new URL(address(read().view, read().params), location).href), "Copy the address of this view"),
     button("Python", () => showPython(), "The xarray expression of this view"),
     button("PNG", () => app.handle?.png?.() ?? say("This view has no picture to save."), "Save this view as a picture"),
     button("CSV", () => app.handle?.csv?.() ?? say("This view has no table to save."), "Save the numbers shown"),

@@ -6,10 +6,19 @@ export const VIEWS = {
   measures: "Measures", compare: "Compare", sweep: "Sweep", run: "Run",
 };
 const ORDER = ["run", "intervention", "label", "seed", "time", "channel", "show", "layer", "mask", "colour"];
+const PACE = 400;
 const listeners = [];
+let now = written();
+let said = 0;
+let later = null;
+
+/** The view and the parameters that are shown. */
+export function read() {
+  return now;
+}
 
 /** The view and the parameters that the address names. */
-export function read() {
+function written() {
   const view = location.pathname.replace(/^.*\//, "").replace(/\.html$/, "");
   const exported = location.hash.startsWith("#/");
   const [path, query] = exported ? location.hash.slice(2).split("?") : [view, location.search.slice(1)];
@@ -29,7 +38,6 @@ export function address(view, params) {
 
 /** Change parameters (null takes one away, a list gives several) and say which; `push` makes a step of the history. */
 export function set(changes, { view = null, push = false } = {}) {
-  const now = read();
   const params = new URLSearchParams(now.params);
   const changed = [];
   for (const [name, value] of Object.entries(changes)) {
@@ -40,14 +48,37 @@ export function set(changes, { view = null, push = false } = {}) {
   }
   if (view !== null && view !== now.view) changed.push("view");
   if (!changed.length) return;
-  history[push ? "pushState" : "replaceState"](null, "", address(view ?? now.view, params));
+  if (push) say("replaceState");
+  now = { view: view ?? now.view, params };
+  if (push) say("pushState");
+  else saySoon();
   for (const listen of listeners) listen(changed);
+}
+
+/** Write the address now, which browsers allow two or three times a second: a slider that is dragged moves more often. */
+function say(how) {
+  clearTimeout(later);
+  later = null;
+  delete document.documentElement.dataset.unsaid;
+  said = Date.now();
+  history[how](null, "", address(now.view, now.params));
+}
+
+function saySoon() {
+  if (later !== null) return;
+  const wait = said + PACE - Date.now();
+  if (wait <= 0) return say("replaceState");
+  document.documentElement.dataset.unsaid = "true";
+  later = setTimeout(() => say("replaceState"), wait);
 }
 
 /** Call a function with the names of the parameters that changed. */
 export function listen(heard) {
   listeners.push(heard);
-  const all = () => heard(["view"]);
+  const all = () => {
+    now = written();
+    heard(["view"]);
+  };
   addEventListener("popstate", all);
   addEventListener("hashchange", all);
 }
