@@ -2,7 +2,7 @@
 
 import { code, make } from "app/dom.js";
 import { post } from "app/source.js";
-import { bytes, count, duration } from "app/run/texts.js";
+import { bytes, count, counted, duration } from "app/run/texts.js";
 
 const PAUSE = 350;
 
@@ -16,14 +16,17 @@ export function refused(error) {
 /** How much it would be, in one line. */
 export function summary(plan) {
   if (!plan.forwards && !plan.cases) return "The store holds all of it already: nothing to compute.";
-  const time = plan.seconds === null ? "not timed on this machine yet" : `about ${duration(plan.seconds)}`;
-  return `${count(plan.forwards)} forwards, ${bytes(plan.disk)} to store, ${time}.`;
+  const time = plan.seconds === null ? "not timed on this machine yet" : duration(plan.seconds);
+  return `${counted(plan.forwards, "forward")}, ${bytes(plan.disk)} to store, ${time}.`;
 }
 
 /** The panel of a plan; `planned` is called with every new plan, and with null while there is none. */
 export function planPanel(app, planned) {
-  const element = make("section", { class: "plan", "aria-labelledby": "plan-title", "aria-live": "polite" });
+  const sum = make("p", { class: "sum", "aria-live": "polite" }, "Counting…");
+  const body = make("div", {});
+  const element = make("section", { class: "plan", "aria-labelledby": "plan-title" }, make("h3", { id: "plan-title" }, "Plan"), sum, body);
   let waiting = null;
+  let settle = () => {};
   let turn = 0;
 
   async function ask(definition) {
@@ -37,7 +40,8 @@ export function planPanel(app, planned) {
   }
 
   function show(plan, error) {
-    element.replaceChildren(make("h3", { id: "plan-title" }, "Plan"), error ? refused(error) : drawn(plan));
+    sum.textContent = error ? "Nothing can be computed so." : summary(plan);
+    body.replaceChildren(error ? refused(error) : drawn(plan));
     planned(plan);
   }
 
@@ -46,11 +50,12 @@ export function planPanel(app, planned) {
     /** Ask for the plan of a definition, a moment after the last change. */
     ask(definition) {
       clearTimeout(waiting);
+      settle();
       turn += 1;
       planned(null);
       return app.busy(new Promise((settled) => {
+        settle = settled;
         waiting = setTimeout(() => ask(definition).finally(settled), PAUSE);
-        setTimeout(settled, 10 * PAUSE);
       }));
     },
   };
@@ -59,7 +64,6 @@ export function planPanel(app, planned) {
 function drawn(plan) {
   const sampled = plan.forwards && !plan.sampled ? "Nothing is sampled: stored states are looked at again." : null;
   return make("div", {},
-    make("p", { class: "sum" }, summary(plan)),
     make("dl", {}, entry("Forwards", `${count(plan.forwards)} (and ${count(plan.padding)} padding)`), entry("of these the sampler's", count(plan.sampled)),
       entry("Cases", count(plan.cases)), entry("To store", bytes(plan.disk)), entry("Memory", bytes(plan.memory)),
       entry("Time", plan.seconds === null ? "not timed on this machine yet" : duration(plan.seconds))),
@@ -76,7 +80,9 @@ function entry(name, value) {
 function stages(shares) {
   const cells = (tag, values) => values.map((value) => make(tag, tag === "th" ? { scope: "col" } : {}, value));
   return make("div", { class: "wide", tabindex: "0", role: "region", "aria-label": "The plan, stage by stage" }, make("table", {},
-    make("thead", {}, make("tr", {}, cells("th", ["Stage", "State", "Cells", "Forwards", "To store", "Why"]))),
-    make("tbody", {}, Object.entries(shares).map(([name, share]) => make("tr", {}, make("th", { scope: "row" }, name),
-      cells("td", [share.state, count(share.cells), count(share.forwards), bytes(share.disk), share.why]))))));
+    make("thead", {}, make("tr", {}, cells("th", ["Stage", "State", "Cells", "Forwards", "To store"]))),
+    make("tbody", {}, Object.entries(shares).map(([name, share]) => [
+      make("tr", {}, make("th", { scope: "row" }, name), cells("td", [share.state, count(share.cells), count(share.forwards), bytes(share.disk)])),
+      share.why ? make("tr", { class: "why" }, make("td", { colspan: 5 }, share.why)) : null,
+    ].filter(Boolean)).flat())));
 }

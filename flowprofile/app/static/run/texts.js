@@ -56,6 +56,11 @@ export function count(value) {
   return value.toLocaleString("en");
 }
 
+/** A count and what is counted, in the right number. */
+export function counted(value, name) {
+  return `${count(value)} ${name}${value === 1 ? "" : "s"}`;
+}
+
 /** Bytes for people. */
 export function bytes(value) {
   const units = ["B", "KiB", "MiB", "GiB", "TiB"];
@@ -67,7 +72,7 @@ export function bytes(value) {
 
 /** Seconds for people. */
 export function duration(seconds) {
-  if (seconds < 1) return "less than a second";
+  if (seconds < 1) return "under 1 s";
   if (seconds < 90) return `${Math.round(seconds)} s`;
   if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
   if (seconds < 172800) return `${Math.floor(seconds / 3600)} h ${Math.round((seconds % 3600) / 60)} min`;

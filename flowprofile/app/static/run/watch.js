@@ -5,7 +5,7 @@ import { json, post } from "app/source.js";
 import { address } from "app/state.js";
 import { kindOf, viewOf } from "app/run/draft.js";
 import { refused } from "app/run/planned.js";
-import { bytes, count, duration } from "app/run/texts.js";
+import { bytes, count, counted, duration } from "app/run/texts.js";
 
 const ENDS = ["done", "stopped", "refused", "failed"];
 
@@ -35,7 +35,7 @@ export function watch(app, job, { ended, again }) {
   const SAYS = {
     planned(event) {
       Object.assign(total, event);
-      note(`${count(event.forwards)} forwards in ${count(event.tasks)} ${event.tasks === 1 ? "task" : "tasks"}`);
+      note(`${counted(event.forwards, "forward")} in ${counted(event.tasks, "task")}`);
     },
     progress(event) {
       const share = total.forwards ? Math.min(1, event.forwards / total.forwards) : null;
@@ -67,7 +67,7 @@ export function watch(app, job, { ended, again }) {
   function finish(event) {
     bar.value = event.event === "done" ? 1 : bar.value;
     const outcome = {
-      done: () => [make("p", {}, event.regions ? `Done: ${count(event.forwards)} forwards, ${count(event.regions)} regions, ${bytes(event.bytes)} in ${duration(event.seconds)}.` : "Done: the store held all of it already."), results(app, job)],
+      done: () => [make("p", {}, event.regions ? `Done: ${counted(event.forwards, "forward")}, ${counted(event.regions, "region")}, ${bytes(event.bytes)} in ${duration(event.seconds)}.` : "Done: the store held all of it already."), results(app, job)],
       stopped: () => [make("p", {}, "Stopped. What it had stored stays; only the rest is computed when it goes on."), goOn()],
       refused: () => [refused({ told: event }), goOn()],
       failed: () => [refused({ told: event }), goOn()],
@@ -86,10 +86,10 @@ export function watch(app, job, { ended, again }) {
 }
 
 function line(event, share, total) {
-  const left = share > 0 && share < 1 ? `, about ${duration((event.seconds * (1 - share)) / share)} left` : "";
+  const left = share > 0 && share < 1 ? `, ${duration((event.seconds * (1 - share)) / share)} left` : "";
   const at = event.t === null ? "" : `, t = ${event.t}`;
   const forwards = total.forwards ? `${count(event.forwards)} of ${count(total.forwards)} forwards` : event.stage;
-  return `${forwards}${at}; ${count(event.regions)} regions, ${bytes(event.bytes)} stored; ${duration(event.seconds)}${left}`;
+  return `${forwards}${at}; ${counted(event.regions, "region")}, ${bytes(event.bytes)} stored; ${duration(event.seconds)}${left}`;
 }
 
 /** Links to what a run made: the case it made, in every view that shows one of its stages. */
