@@ -2,9 +2,11 @@
 
 from typing import Any
 
+from flowprofile.app.requested import FORM
+from flowprofile.assembly import assemble
 from flowprofile.cases import Case
 from flowprofile.definitions import Pipeline, toml
-from flowprofile.projecting import Projection, as_table, assembled, project
+from flowprofile.projecting import Projection, as_table, project
 from flowprofile.store.urls import Where
 
 
@@ -13,7 +15,7 @@ def planned(definition: Pipeline, into: Where) -> dict[str, Any]:
 
     `seconds` is None unless the rate of every stage that has work is known on this machine.
     """
-    projection = project(assembled(definition), into)
+    projection = project(assemble(definition, FORM), into)
     table = as_table(projection)
     # As somebody would write it: without what is left at its default.
     written: dict[str, Any] = definition.model_dump(mode="json", exclude_defaults=True, exclude_none=True)

@@ -97,6 +97,7 @@ def bound(host: str, port: int) -> socket.socket:
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         found.bind((host, port))
+        found.listen()  # whoever calls as soon as the address is said waits, and is not refused
     except OSError as error:
         found.close()
         raise DefinitionError(

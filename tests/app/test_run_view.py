@@ -1,0 +1,218 @@
+"""Settings and runs in a real browser: a mask looked at without sampling, a run watched, cancelled and resumed."""
+
+import re
+import subprocess
+import sys
+from hashlib import blake2b
+from pathlib import Path
+
+import pytest
+
+import flowprofile as fp
+from flowprofile import running
+from flowprofile.definitions import Text, pipeline
+
+pytestmark = pytest.mark.browser
+FACES = {
+    "model": "faces32",
+    "sampler": {"steps": 20},
+    "cases": {"seeds": "0:2", "labels": ["0110"]},
+    "stages": {"trajectory": {"keep": "::5", "before": True}, "step_ssim": {"use": "ssim"}},
+}
+FORMULA = {
+    "model": "mixture16",
+    "sampler": {"steps": 400},
+    "cases": {"seeds": "0:2", "labels": [0, 1]},
+    "stages": {"trajectory": {}, "step_ssim": {"use": "ssim"}},
+}
+AA = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}
+
+
+def filled(store, table):
+    running.run(pipeline(table, Text("the test", "")), into=store)
+    return store
+
+
+def contents(store):
+    root = Path(store)
+    files = [*(root / "profile.zarr").rglob("*"), *(root / "ledger" / "receipts").rglob("*")]
+    return {
+        str(f.relative_to(root)): blake2b(f.read_bytes()).hexdigest() for f in sorted(files) if f.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        # The content policy stays in force: what axe is, is brought in around it.
+        browser = playwright.chromium.launch(
+            executable_path="/usr/bin/chromium",
+            args=["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"],
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(chromium):
+    context = chromium.new_context(viewport={"width": 1400, "height": 1000}, bypass_csp=True)
+    context.set_default_timeout(60_000)
+    found = context.new_page()
+    found.wrong = []
+    found.on("pageerror", lambda error: found.wrong.append(str(error)))
+    yield found
+    context.close()
+    assert found.wrong == []
+
+
+@pytest.fixture
+def served():
+    """Addresses of servers of stores, each a process of its own as a person would start it."""
+    processes = []
+
+    def of(store, *more):
+        command = [sys.executable, "-m", "flowprofile", "app", store, "--port", "0", "--no-open", *more]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        processes.append(process)
+        return re.search(r"http://\S+/", process.stderr.readline())[0]
+
+    yield of
+    for process in processes:
+        process.terminate()
+        process.communicate(timeout=30)
+
+
+def ready(page):
+    """Wait until nothing is on its way, and give the plan's line."""
+    page.locator("html[data-ready]").wait_for()
+    return page.locator(".plan .sum").inner_text()
+
+
+def ended(page, job, state="done"):
+    page.locator(f'.job[data-job="{job}"][data-state="{state}"]').wait_for()
+    ready(page)
+
+
+def run(page):
+    page.get_by_role("button", name="Run", exact=True).click()
+
+
+def test_a_drawn_mask_is_looked_at_without_sampling_and_its_result_opens_by_link(store, page, served):
+    url = served(filled(store, FACES), "--allow-run")
+    page.goto(f"{url}run?mask=489,490,491")
+    assert ready(page) == "The store holds all of it already: nothing to compute."
+    page.get_by_role("button", name="Add max channel").click()
+    ready(page)
+    plan = page.locator(".plan")
+    assert re.search(r"of these the sampler's\n0\n", plan.inner_text())
+    assert "Nothing is sampled" in plan.inner_text()
+    plan.get_by_text("The definition as a file").click()
+    assert "mask = { pixels = [489, 490, 491] }" in plan.locator("pre").inner_text()
+    run(page)
+    ended(page, 1)
+    assert "nothing to compute" in page.locator(".plan .sum").inner_text()
+    assert (fp.open(store)["max_channel"]["status"] == 2).all()
+    page.locator(".results").get_by_text("activations").click()
+    page.locator("html[data-ready]").wait_for()
+    assert "/activations?" in page.url
+
+
+def test_every_setting_is_entered_and_what_is_wrong_is_taught(store, page, served):
+    url = served(filled(store, FACES), "--allow-run")
+    page.goto(f"{url}run")
+    ready(page)
+    page.get_by_label("lipstick").check()
+    page.get_by_role("button", name="Add a label").click()
+    page.get_by_label("bangs").nth(1).check()
+    page.get_by_label("Seeds").fill("0, 5")
+    section = page.locator('[data-tables="interventions"]')
+    for kind in ("ablate", "switch"):
+        section.get_by_label("Add", exact=True).select_option(kind)
+        section.get_by_role("button", name="Add", exact=True).click()
+    ablate, switch = page.locator('[data-table="ablate"]'), page.locator('[data-table="switch"]')
+    ablate.locator("summary").first.click()
+    ready(page)
+    assert (
+        "'layer' is missing (the form, key interventions.ablate.layer)" in page.locator(".plan").inner_text()
+    )
+    ablate.get_by_label("Layer", exact=True).fill("mid_attn.fn")
+    ablate.get_by_label("Kind of channel").select_option(label="Max channel")
+    ablate.locator('[data-name="channel"]').get_by_label("Time").fill("400")
+    ablate.locator('[data-name="channel"]').get_by_label("Mask").select_option("region face")
+    switch.get_by_label("At", exact=True).fill("800, 4oo")
+    assert "“4oo” is no number" in switch.locator(".wrong").all_inner_texts()[0]
+    switch.get_by_label("At", exact=True).fill("800, 400")
+    switch.get_by_label("Kind of to").select_option(label="Flip")
+    switch.get_by_label("male").first.check()
+    ready(page)
+    page.get_by_text("The definition as a file").click()
+    written = page.locator(".plan pre").inner_text()
+    for line in (
+        'labels = ["0111", "1111"]', "seeds = [0, 5]", 'channel = { from = "max_channel", time = 400, mask = "face" }',
+        "at = [800, 400]", 'to = { flip = ["male"] }',
+    ):  # fmt: skip
+        assert line in written
+    path = Path(store).parent / "asked.toml"
+    path.write_text(written)
+    told = running.plan(str(path), into=store)
+    assert page.locator(".plan .sum").inner_text().startswith(f"{told.plan.forwards:,} forwards")
+
+
+def test_a_run_is_found_again_in_another_tab_cancelled_there_and_resumed(store, page, served):
+    url = served(filled(store, FORMULA), "--allow-run")
+    page.goto(f"{url}run")
+    ready(page)
+    page.get_by_label("Seeds").fill("0:64")
+    ready(page)
+    run(page)
+    page.locator(".job .sum").filter(has_text=re.compile(r"[1-9]\d* region")).wait_for()
+    other = page.context.new_page()
+    other.goto(f"{url}run")
+    other.locator(".job progress").wait_for()
+    other.get_by_role("button", name="Cancel").click()
+    for tab in (page, other):
+        ended(tab, 1, "stopped")
+    assert page.locator(".log li").all_inner_texts() == other.locator(".log li").all_inner_texts()
+    assert 0 < int(re.match(r"[\d,]+", ready(page))[0].replace(",", "")) < 62 * 2 * 400
+    page.reload()
+    assert "nothing to compute" not in ready(page)
+    page.get_by_role("button", name="Go on").click()
+    ended(page, 2)
+    assert "nothing to compute" in ready(page)
+    whole = filled(
+        filled(f"{store}-whole", FORMULA), {**FORMULA, "cases": {"seeds": "0:64", "labels": [0, 1]}}
+    )
+    assert contents(store) == contents(whole)
+
+
+def test_without_leave_to_run_there_is_no_form_and_no_answer(store, page, served):
+    url = served(filled(store, FORMULA))
+    page.goto(f"{url}run")
+    page.locator("html[data-ready]").wait_for()
+    assert "--allow-run" in page.locator("main").inner_text()
+    assert page.locator("main form").count() == 0
+    assert page.get_by_role("link", name="Run").count() == 0
+    for path in ("form", "jobs", "plan"):
+        assert page.request.get(f"{url}api/{path}").status == 404
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_everybody_can_use_it(store, page, served, theme):
+    from axe_playwright_python.sync_playwright import Axe
+
+    url = served(filled(store, FACES), "--allow-run")
+    page.goto(f"{url}run?mask=eyes")
+    ready(page)
+    page.evaluate("theme => document.documentElement.dataset.theme = theme", theme)
+    page.get_by_role("button", name="Add layer gradients").click()
+    section = page.locator('[data-tables="interventions"]')
+    for kind in ("ablate", "switch", "patch", "steer"):
+        section.get_by_label("Add", exact=True).select_option(kind)
+        section.get_by_role("button", name="Add", exact=True).click()
+    for one in page.locator("details").all():
+        one.evaluate("one => one.open = true")
+    ready(page)
+    found = Axe().run(page, options=AA).response["violations"]
+    assert [(one["id"], [node["html"] for node in one["nodes"]]) for one in found] == []
