@@ -23,7 +23,7 @@ export function line(n) {
 
 /** A card with a plot: traces and axes are made anew when the theme changes. `told` says in words what it shows. */
 export function plotCard(title, told, draw, { tall = false, moved = null } = {}) {
-  const place = make("div", { class: `plot${tall ? " tall" : ""}`, role: "img", "aria-label": `${title}. ${told}` });
+  const place = make("div", { class: `plot${tall ? " tall" : ""}`, role: tall ? "group" : "img", "aria-label": `${title}. ${told}` });
   const card = make("figure", { class: "plot-card" }, make("figcaption", {}, make("strong", {}, title), make("div", { class: "told" }, told)), place);
   const again = async () => {
     const Plotly = await plotly();
