@@ -115,15 +115,16 @@ def _told(what: str, moved: Mapping[str, Moves], size: str, *, tiny: bool) -> li
 
 def environment(folder: Path) -> Path:
     """The Python that has Gradio; it borrows what FlowProfile needs from the environment of this one."""
-    python = folder / "bin" / "python"
-    if not python.exists():
-        venv.create(folder, with_pip=True)
+    python, complete = folder / "bin" / "python", folder / "is-set-up"
+    if not complete.exists():
+        venv.create(folder, with_pip=True, clear=True)
         wanted = HERE / "requirements.txt"
         subprocess.run([python, "-m", "pip", "install", "--quiet", "--requirement", wanted], check=True)
         known = "import sysconfig; print(sysconfig.get_path('purelib'))"
         site = subprocess.run([python, "-c", known], capture_output=True, text=True, check=True)
         # Behind its own packages, so that Gradio gets the versions that it pins.
         (Path(site.stdout.strip()) / "borrowed.pth").write_text(sysconfig.get_path("purelib"))
+        complete.touch()
     return python
 
 
