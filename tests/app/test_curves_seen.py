@@ -113,11 +113,20 @@ def test_a_layer_is_chosen_without_a_request(page, address):
     assert requests == []
 
 
-def test_what_the_case_lacks_says_what_computes_it(page, address):
+def test_what_the_case_lacks_says_why(page, address):
     opened(page, f"{address}/measures?label=2")
-    card = page.locator(".plot-card", has=page.locator("strong", has_text="clean_ssim"))
-    assert "Not computed" in card.inner_text()
-    assert "flowprofile ensure" in card.inner_text()
+    told = page.locator("section", has=page.locator("h3", has_text="clean_ssim"))
+    assert "not measured of the clean run" in told.inner_text()
+
+
+def test_numbers_and_pictures_are_saved(page, address):
+    for view, files in (("measures", ("measures.csv", "measures.png")), ("sweep", ("sweep.csv",))):
+        opened(page, f"{address}/{view}")
+        for name in files:
+            with page.expect_download() as saved:
+                page.click(f"#tools >> text={name[-3:].upper()}")
+            assert saved.value.suggested_filename == name
+            assert saved.value.path().stat().st_size > 1000
 
 
 def test_sides_are_added_and_told_apart(page, address):
@@ -177,7 +186,9 @@ def test_the_table_is_sorted_by_the_keyboard_and_the_focus_stays(page, address):
         assert asked(page)["order"] == [told]
         ready(page)
         cells = [row.locator("td").all_inner_texts() for row in page.locator(".cases tbody tr").all()]
-        heads = [h.split("\n")[0].strip(" ▲▼") for h in page.locator(".cases thead th").all_inner_texts()]
+        heads = [
+            h.split("\n")[0].strip(" \u00a0▲▼") for h in page.locator(".cases thead th").all_inner_texts()
+        ]
         values = [float(row[heads.index("step_ssim, mean")].replace("−", "-")) for row in cells]
         assert values == sorted(values, reverse=told == "desc")
 
