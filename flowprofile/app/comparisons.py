@@ -15,10 +15,10 @@ import xarray as xr
 from flowprofile.app.asked import Query, Where, case_of
 from flowprofile.app.blocks import Picture
 from flowprofile.app.panels import panel, pictures
-from flowprofile.app.parting import Pair, parting
+from flowprofile.app.parting import Pair, layers_of, parting
 from flowprofile.app.profiles import Profiles
 from flowprofile.app.remedies import ensured
-from flowprofile.axes import LAYER, TIME
+from flowprofile.axes import TIME
 from flowprofile.captions import caption
 from flowprofile.comparing.states import MEASURES
 from flowprofile.errors import StoreError, nearest
@@ -81,7 +81,7 @@ def compare(
         "panels": [_panel(side, picture) for side, picture in zip(sides, shown, strict=bool(shown))],
         "times": _times(shown),
         "measures": _measures(sides[0].tree),
-        "layers": _layers(sides[0].tree, asked.get("measure")),
+        "layers": layers_of(sides[0].tree, asked.get("measure")),
         "pairs": [
             {"sides": [0, at], **parting(_pair(sides[0], side), asked)}
             for at, side in enumerate(sides[1:], 1)
@@ -174,10 +174,3 @@ def _measures(tree: xr.DataTree) -> list[str]:
     """What the distance may be measured by: kinds that states alone give, then stored measures."""
     held = tree.children.get("measures", xr.DataTree()).children
     return [*MEASURES, *(name for name, node in held.items() if "value" in node.data_vars)]
-
-
-def _layers(tree: xr.DataTree, measure: str) -> list[str]:
-    """The layers of a measure that has several: one of them must be named."""
-    node = tree.children.get("measures", xr.DataTree()).children.get(measure)
-    layers = node[LAYER].values.tolist() if node is not None and LAYER in node.dims else []
-    return layers if len(layers) > 1 else []

@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 import xarray as xr
 
+from flowprofile.app.absence import absence
 from flowprofile.app.asked import Query, Where, case_of
 from flowprofile.app.lines import (
     NULL,
@@ -25,7 +26,7 @@ from flowprofile.app.lines import (
     over_pixels,
     seeds_kept,
 )
-from flowprofile.app.remedies import ensured, grown
+from flowprofile.app.remedies import grown
 from flowprofile.axes import INTERVENTION, LABEL, LAYER, PIXEL, SEED, TIME
 from flowprofile.captions import caption
 from flowprofile.errors import StoreError, nearest
@@ -130,7 +131,7 @@ def _measure(tree: xr.DataTree, curve: Curve, where: Where, layers: Sequence[str
     told = _told(curve)
     kept = curve.kept(where)
     if not kept:
-        return {**told, "missing": True, "command": ensured(url_of(tree), where)}
+        return {**told, **absence(tree, curve, where)}
     lines = curve.lines(where.label)
     lines = [line for line in lines if line.key.get(LAYER) in layers] or lines
     shown = thinned(kept, max(LEAST_POINTS, min(POINTS, TOGETHER // max(1, len(lines)))))

@@ -140,7 +140,7 @@ def _over_seeds(pair: Pair, measure: str, asked: Query) -> dict[str, Any]:
     """The distance of the two, and its mean over all seeds with interval and onsets."""
     store, other, run = pair.stores
     options = pair.profiles.storage_options
-    how = Asked(measure, layer=asked.get("layer") or _first_layer(pair, measure))
+    how = Asked(measure, layer=asked.get("layer") or next(iter(layers_of(pair.tree, measure)), None))
     parts: dict[str, Any] = {"between": None, "label": None, "intervention": None, **pair.question}
     _, _, source = Asking(store, other, run=run, storage_options=options, how=how, **parts).answered()
     excess = asked.get("excess") == "1" and source.has_null
@@ -164,10 +164,12 @@ def _over_seeds(pair: Pair, measure: str, asked: Query) -> dict[str, Any]:
     }
 
 
-def _first_layer(pair: Pair, measure: str) -> str | None:
-    """Of a measure of several layers the first, where an address names none."""
-    node = pair.tree.children.get("measures", xr.DataTree()).children.get(measure)
-    return str(node[LAYER].values[0]) if node is not None and LAYER in node.dims else None
+def layers_of(tree: xr.DataTree, measure: str) -> list[str]:
+    """The layers of a measure that has several: a comparison is of one of them."""
+    node = tree.children.get("measures", xr.DataTree()).children.get(measure)
+    if node is None or LAYER not in node.dims:
+        return []
+    return [str(layer) for layer in node.to_dataset()[LAYER].values.tolist()]
 
 
 def _own(pair: Pair, source: Source) -> dict[str, Any]:

@@ -194,15 +194,14 @@ def _chosen(offered: Sequence[Column], asked: Query) -> list[Column]:
 
 
 def _usual(offered: Sequence[Column]) -> list[Column]:
-    """Of every object's first curve the mean and the end; of fidelity that of the case's own label."""
-    first: dict[str, str] = {}
+    """Of every object's first curve the mean, or all there is; of fidelity that of the case's own label."""
+    found: dict[str, Column] = {}
     for column in offered:
         curve = column.line.curve
         own = curve.data.attrs.get("kind") == "fidelity"
         if not column.line.key and (not own or curve.variable == "asked"):
-            first.setdefault(curve.node, curve.variable)
-    usual = [c for c in offered if not c.line.key and first.get(c.line.curve.node) == c.line.curve.variable]
-    return [c for c in usual if c.statistic in ("mean", LAST)][:COLUMNS]
+            found.setdefault(curve.node, column)
+    return list(found.values())[:COLUMNS]
 
 
 def _column(offered: Sequence[Column], name: str) -> Column:

@@ -124,12 +124,25 @@ def test_fidelity_is_a_probability_of_each_label(found):
     assert sum(line["series"]["value"]["values"][0] for line in lines) == pytest.approx(1, abs=1e-6)
 
 
-def test_a_measure_that_the_case_lacks_says_how_it_is_computed(url, found, tree):
-    lacking = named(measures(tree, asked(label=2)), "clean_ssim")
+def test_what_is_not_computed_says_how_it_is(tall):
+    lacking = named(measures(fp.open(tall), asked(seed=9, label=1)), "step_ssim")
     assert lacking["missing"] is True
-    assert lacking["command"] == f"flowprofile ensure {url} --seeds 0:1 --labels 2"
+    assert lacking["command"] == f"flowprofile ensure {tall} --seeds 9:10 --labels 1"
     assert "lines" not in lacking
-    assert named(found, "step_ssim")["missing"] is False
+    assert named(measures(fp.open(tall), asked(seed=7)), "step_ssim")["missing"] is False
+
+
+def test_what_is_never_measured_is_told_without_a_command(tree):
+    clean = named(measures(tree, asked(label=2)), "clean_ssim")
+    assert (clean["why"], clean["command"]) == (
+        "It is not measured of the clean run, only of other interventions.",
+        "",
+    )
+    later = str(tree["intervention"].values[1])
+    assert named(measures(tree, asked(label=1, intervention=later)), "clean_ssim")["missing"] is False
+    itself = measures(tree, asked(label=2, intervention=later))
+    assert {m["command"] for m in itself["measures"]} == {""}
+    assert "switched to 2 is of label 2" in itself["measures"][0]["why"]
 
 
 def test_curves_are_thinned_and_never_averaged(tree, monkeypatch):

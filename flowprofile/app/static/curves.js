@@ -142,7 +142,7 @@ function barCard(measure) {
 
 function numberCard(measure) {
   const { series } = measure.lines[0];
-  const unit = measure.unit === "1" ? "" : ` ${measure.unit}`;
+  const unit = ["1", "number", "index"].includes(measure.unit) ? "" : ` ${measure.unit}`;
   const rows = [["this seed", series.value], [`mean of ${measure.n} seeds`, series.mean], ["10 % of seeds are below", series.low], ["90 % of seeds are below", series.high], ["null", series.null], ["excess", series.excess]];
   const element = make("figure", { class: "plot-card" },
     make("figcaption", {}, make("strong", {}, measure.name), make("div", { class: "told" }, `${measure.long_name} · t = ${measure.times[0]}`)),

@@ -86,7 +86,7 @@ class Compare {
     return make("div", { class: "options" },
       objects.length > 1 ? picker("object", "Pictures of", objects.map((name) => [name, name.replace(":", ", ")]), object, (value) => set({ object: value, channel: null })) : null,
       picker("measure", "Distance by", measures.map((name) => [name, name]), params.get("measure") ?? "ssim", (measure) => set({ measure, layer: null })),
-      layers.length ? picker("layer", "Layer", layers.map((name) => [name, name]), params.get("layer") ?? layers[0], (layer) => set({ layer })) : null,
+      layers.length > 1 ? picker("layer", "Layer", layers.map((name) => [name, name]), params.get("layer") ?? layers[0], (layer) => set({ layer })) : null,
       picker("excess", "Interval and onset of", [["", "the distance"], ["1", "its excess over the null"]], params.get("excess") ?? "", (excess) => set({ excess })));
   }
 
@@ -107,12 +107,12 @@ class Compare {
   }
 }
 
-/** Sides in one row; of more than two their differences in a row of their own. */
+/** Sides in one row; of more than two each difference below its side. */
 function pictures(sides) {
   const own = sides.map((side) => side.panel.element);
   const apart = sides.slice(1).map((side) => side.difference.element);
   const row = (elements) => make("div", { class: "panels" }, elements);
-  return sides.length > 2 ? make("div", {}, row(own), row(apart)) : row([...own, ...apart]);
+  return sides.length > 2 ? make("div", {}, row(own), row([make("div"), ...apart])) : row([...own, ...apart]);
 }
 
 function name(i) {

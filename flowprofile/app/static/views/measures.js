@@ -37,11 +37,9 @@ class Measures {
     this.here = told.measures.filter((measure) => !measure.missing).sort((a, b) => rank(a) - rank(b));
     this.times = [...new Set(this.here.flatMap((measure) => measure.times))].sort((a, b) => b - a);
     this.cards = this.here.map((measure) => (isCurve(measure) ? curveCard(measure, () => this.state(measure)) : factCard(measure)));
-    const missing = told.measures.filter((measure) => measure.missing);
-    this.element = make("div", {}, this.#tools(), make("div", { class: "plots" },
-      this.cards.map((card) => card.element),
-      missing.map((measure) => make("figure", { class: "plot-card" }, make("figcaption", {}, make("strong", {}, measure.name)),
-        notComputed(measure.command, "Not computed for this sample.")))));
+    this.element = make("div", {}, this.#tools(),
+      this.cards.length ? make("div", { class: "plots" }, this.cards.map((card) => card.element)) : null,
+      absent(told.measures.filter((measure) => measure.missing)));
   }
 
   handle() {
@@ -96,6 +94,18 @@ class Measures {
         `${line.series[role].python}  # ${[measure.name, line.caption, role.replace("_", " ")].filter(Boolean).join(", ")}`)));
     return [this.told.python, ...rows].join("\n");
   }
+}
+
+/** Measures that this sample lacks, together where the reason is one. */
+function absent(measures) {
+  const reasons = new Map();
+  for (const { name, why, command } of measures) {
+    const found = reasons.get(why + command) ?? { names: [], why, command };
+    found.names.push(name);
+    reasons.set(why + command, found);
+  }
+  return [...reasons.values()].map(({ names, why, command }) => make("section", { "aria-label": "Not computed" },
+    make("h3", {}, names.join(", ")), notComputed(command, why)));
 }
 
 /** Boxes for layers, folded; none ticked means the first few of each measure. */

@@ -116,7 +116,7 @@ class Sweep {
     const now = sort === name;
     const next = now && order === "asc" ? "desc" : "asc";
     const button = make("button", { type: "button", id: `sort-${name}`, class: now ? "sorted" : null, title: told, on: { click: () => set({ sort: name, order: next, offset: null }) } },
-      `${title}${now ? (order === "asc" ? " ▲" : " ▼") : ""}`);
+      `${title}${now ? (order === "asc" ? "\u00a0▲" : "\u00a0▼") : ""}`);
     return make("th", { scope: "col", class: unit ? "figure" : null, "aria-sort": now ? (order === "asc" ? "ascending" : "descending") : "none" }, button, unit ? make("div", { class: "told" }, unit) : null);
   }
 
