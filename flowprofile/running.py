@@ -341,10 +341,9 @@ def recorded(store: Where, *, overrides: Sequence[str] = ()) -> list[Pipeline]:
             consequence="A store keeps no code, so the network cannot be rebuilt from it.",
             remedy="run the same Python that filled it; it computes only what is missing",
         )
-    source = f"provenance of {place(store).url}"
-    if overrides:
-        return [pipeline(overridden(found[-1], overrides), Text(source, "", overrides=tuple(overrides)))]
-    return [pipeline(table, Text(source, "")) for table in found]
+    text = Text(f"provenance of {place(store).url}", "", overrides=tuple(overrides))
+    chosen = [overridden(found[-1], overrides)] if overrides else found
+    return [pipeline(table, text) for table in chosen]
 
 
 def ensure(
