@@ -54,9 +54,14 @@ def asked(page):
 def test_every_measure_is_a_plot_with_axes_units_and_a_legend(page, address):
     opened(page, f"{address}/measures?label=1")
     names = page.locator(".plot-card figcaption strong").all_inner_texts()
-    assert {"step_ssim", "label_ssim", "layer_distance", "influence: radius", "fidelity: probability"} <= set(
-        names
-    )
+    assert {
+        "step_ssim",
+        "label_ssim",
+        "layer_distance",
+        "influence: radius",
+        "fidelity: probability",
+        "At one state",
+    } <= set(names)
     plots = page.locator(".plot")
     for at in range(plots.count()):
         plot = plots.nth(at)

@@ -1,13 +1,14 @@
 // One measure as a plot: a line of the case, its null, all seeds, and below it the excess with its interval.
 
 import { make, number } from "app/dom.js";
-import { line, plotCard, timeAxis } from "app/plot.js";
+import { line, literal, plotCard, timeAxis } from "app/plot.js";
 import { set } from "app/state.js";
 import { colour } from "app/theme.js";
 
 const NULL_TOLD = "null: same noise, image known";
 const INTERVAL_TOLD = "95 % interval of the mean excess";
 const BAND_TOLD = (measure) => `10 to 90 % of ${measure.n} seeds`;
+const SAID = { other_label: "to label", read_label: "label that is read" };
 const BANDS = 3;
 /** Colours in an order in which neighbours are far apart. */
 const PLACES = [0, 1, 2, 3, 4, 6, 7, 5];
@@ -39,7 +40,8 @@ function drawn(measure, { t, show, lines }) {
     ...(both || excess ? lines.flatMap((each, i) => excessTraces(measure, each, i, lines.length, both)) : []),
     ...(several ? keys(measure, lines.length, excess) : []),
   ];
-  const axis = (title) => ({ title: { text: title }, zeroline: false });
+  // In the lower of two panels there is room for a unit below the name only.
+  const axis = (title) => ({ title: { text: both ? literal(title).replace(" (", "<br>(") : literal(title) }, zeroline: false });
   const beyond = { ...axis(measure.excess), zeroline: true, zerolinecolor: colour("edge"), zerolinewidth: 1.5 };
   return {
     traces,
@@ -80,14 +82,15 @@ function excessTraces(measure, each, i, count, below) {
   const alone = count === 1;
   const mine = line(PLACES[i % PLACES.length]);
   const on = below ? { yaxis: "y2" } : {};
+  const place = below ? "below: " : "";
   // In the lower panel a colour says which line it is; the legend names it once, above.
   const legend = { showlegend: alone || !below };
   const traces = [];
-  if (series.excess_lower && count <= BANDS) traces.push(...band(measure, series.excess_lower, series.excess_upper, alone ? line(1) : mine, INTERVAL_TOLD, `e${i}`, alone).map((trace) => ({ ...trace, ...on })));
-  const name = alone ? "excess of this seed" : each.caption;
+  if (series.excess_lower && count <= BANDS) traces.push(...band(measure, series.excess_lower, series.excess_upper, alone ? line(1) : mine, `${place}${INTERVAL_TOLD}`, `e${i}`, alone).map((trace) => ({ ...trace, ...on })));
+  const name = alone ? `${place}excess of this seed` : each.caption;
   const own = { ...curve(measure, series.excess, name, { color: mine, width: 1 }), ...on };
   if (alone || !series.excess_mean) traces.push({ ...own, ...legend });
-  if (series.excess_mean) traces.push({ ...curve(measure, series.excess_mean, alone ? "mean excess" : name, { color: alone ? line(1) : mine, width: 2 }), ...on, ...legend });
+  if (series.excess_mean) traces.push({ ...curve(measure, series.excess_mean, alone ? `${place}mean excess` : name, { color: alone ? line(1) : mine, width: 2 }), ...on, ...legend });
   return traces;
 }
 
@@ -103,7 +106,7 @@ function keys(measure, count, excess) {
 }
 
 function curve(measure, { values }, name, style) {
-  return { x: measure.times, y: values, name, mode: "lines", line: style, hovertemplate: "%{y:.5g}", connectgaps: false };
+  return { x: measure.times, y: values, name: literal(name), mode: "lines", line: style, hovertemplate: "%{y:.5g}", connectgaps: false };
 }
 
 /** A filled band; a state without numbers leaves it out. */
@@ -120,13 +123,9 @@ export function faint(hex) {
   return `rgba(${[1, 3, 5].map((place) => parseInt(hex.slice(place, place + 2), 16)).join(", ")}, 0.2)`;
 }
 
-/** What a measure says at its only state: bars where there are several lines, else a number. */
-export function factCard(measure) {
-  return measure.lines.length > 1 ? barCard(measure) : numberCard(measure);
-}
-
-function barCard(measure) {
-  const names = measure.lines.map((each) => each.caption);
+/** What a measure of several lines says at its only state, as bars. */
+export function barCard(measure) {
+  const names = measure.lines.map((each) => literal(each.caption));
   const of = (role) => measure.lines.map((each) => each.series[role]?.values[0] ?? null);
   const card = plotCard(measure.name, `${measure.long_name} · ${measure.unit === "1" ? "no unit" : measure.unit} · t = ${measure.times[0]}`, () => {
     const [mean, low, high] = ["mean", "low", "high"].map(of);
@@ -135,17 +134,25 @@ function barCard(measure) {
       type: "bar", x: names, y: mean, name: `mean of ${measure.n} seeds, bars hold 10 to 90 %`, marker: { color: line(1) },
       error_y: { type: "data", symmetric: false, array: mean.map((m, i) => high[i] - m), arrayminus: mean.map((m, i) => m - low[i]), color: colour("ink") },
     });
-    return { traces, layout: { barmode: "group", xaxis: { title: { text: measure.axes.map((axis) => axis.replace("_", " ")).join(", ") }, type: "category" }, yaxis: { title: { text: measure.y } }, ...LEGEND } };
+    return { traces, layout: { barmode: "group", xaxis: { title: { text: measure.axes.map((axis) => SAID[axis] ?? axis).join(", ") }, type: "category" }, yaxis: { title: { text: literal(measure.y) } }, ...LEGEND } };
   });
   return { ...card, title: measure.name, mark: async () => {} };
 }
 
-function numberCard(measure) {
-  const { series } = measure.lines[0];
-  const unit = ["1", "number", "index"].includes(measure.unit) ? "" : ` ${measure.unit}`;
-  const rows = [["this seed", series.value], [`mean of ${measure.n} seeds`, series.mean], ["10 % of seeds are below", series.low], ["90 % of seeds are below", series.high], ["null", series.null], ["excess", series.excess]];
+/** Measures of one line and one state, together in a table. */
+export function numbersCard(measures) {
+  const unit = (measure) => (["1", "number", "index"].includes(measure.unit) ? "" : ` ${measure.unit}`);
+  const columns = [["this seed", "value"], ["mean of seeds", "mean"], ["10 % of seeds are below", "low"], ["90 % are below", "high"], ["null", "null"], ["excess", "excess"]]
+    .filter(([, role]) => measures.some((measure) => measure.lines[0].series[role]));
+  const cell = (measure, role) => {
+    const each = measure.lines[0].series[role];
+    return make("td", {}, each ? `${number(each.values[0])}${unit(measure)}` : "");
+  };
   const element = make("figure", { class: "plot-card" },
-    make("figcaption", {}, make("strong", {}, measure.name), make("div", { class: "told" }, `${measure.long_name} · t = ${measure.times[0]}`)),
-    make("table", {}, make("tbody", {}, rows.filter(([, each]) => each).map(([told, each]) => make("tr", {}, make("th", { scope: "row" }, told), make("td", {}, `${number(each.values[0])}${unit}`))))));
-  return { element, title: measure.name, draw: async () => {}, mark: async () => {}, close: () => {}, png: async () => null };
+    make("figcaption", {}, make("strong", {}, "At one state")),
+    make("div", { class: "table-scroll", tabindex: "0", role: "region", "aria-label": "Measures at one state" }, make("table", {},
+      make("thead", {}, make("tr", {}, ["measure", "t", ...columns.map(([told]) => told), "n"].map((told) => make("th", { scope: "col" }, told)))),
+      make("tbody", {}, measures.map((measure) => make("tr", {}, make("th", { scope: "row", title: measure.long_name }, measure.name),
+        make("td", {}, number(measure.times[0])), columns.map(([, role]) => cell(measure, role)), make("td", {}, measure.n > 1 ? `${measure.n}` : "")))))));
+  return { element, title: "At one state", draw: async () => {}, mark: async () => {}, close: () => {}, png: async () => null };
 }

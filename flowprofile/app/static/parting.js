@@ -2,7 +2,7 @@
 
 import { make, number } from "app/dom.js";
 import { band, faint, LEGEND } from "app/curves.js";
-import { line, plotCard, timeAxis } from "app/plot.js";
+import { line, literal, plotCard, timeAxis } from "app/plot.js";
 import { read, set } from "app/state.js";
 import { colour } from "app/theme.js";
 
@@ -52,7 +52,7 @@ function drawn(pair, t) {
   traces.push(...onsetKeys(pair));
   const unit = `${excess ? "excess of " : ""}D(t): ${pair.quantity}`;
   return { traces, layout: {
-    xaxis: timeAxis(pair.times), yaxis: { title: { text: unit }, zeroline: true, zerolinecolor: colour("edge") },
+    xaxis: timeAxis(pair.times), yaxis: { title: { text: literal(unit) }, zeroline: true, zerolinecolor: colour("edge") },
     shapes: shapes(pair, t), ...LEGEND,
   } };
 }

@@ -47,6 +47,11 @@ export function plotCard(title, told, draw, { tall = false, moved = null } = {})
   };
 }
 
+/** A text from a store as plotly shows it: it reads some markup, and names are text. */
+export function literal(text) {
+  return String(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+}
+
 /** A time axis: t descends from noise to image. */
 export function timeAxis(times) {
   return { title: { text: "state t (noise → image)" }, range: [Math.max(...times), Math.min(...times)], zeroline: false };

@@ -2,7 +2,7 @@
 
 import { timeOf } from "app/controls.js";
 import { make, notComputed, number, picker, save } from "app/dom.js";
-import { curveCard, factCard, isCurve } from "app/curves.js";
+import { barCard, curveCard, isCurve, numbersCard } from "app/curves.js";
 import { sheet } from "app/sheet.js";
 import { paramsOf } from "app/maps.js";
 import { json, text } from "app/source.js";
@@ -33,10 +33,15 @@ class Measures {
     this.app = app;
     this.asked = asked;
     // What has a null comes first: of the others it is not known what the network does to them.
-    const rank = (measure) => (isCurve(measure) ? (measure.has_null ? 0 : 1) : 2);
-    this.here = told.measures.filter((measure) => !measure.missing).sort((a, b) => rank(a) - rank(b));
+    this.here = told.measures.filter((measure) => !measure.missing).sort((a, b) => b.has_null - a.has_null);
     this.times = [...new Set(this.here.flatMap((measure) => measure.times))].sort((a, b) => b - a);
-    this.cards = this.here.map((measure) => (isCurve(measure) ? curveCard(measure, () => this.state(measure)) : factCard(measure)));
+    const single = this.here.filter((measure) => !isCurve(measure));
+    const numbers = single.filter((measure) => measure.lines.length === 1);
+    this.cards = [
+      ...this.here.filter(isCurve).map((measure) => curveCard(measure, () => this.state(measure))),
+      ...single.filter((measure) => measure.lines.length > 1).map(barCard),
+      ...(numbers.length ? [numbersCard(numbers)] : []),
+    ];
     this.element = make("div", {}, this.#tools(),
       this.cards.length ? make("div", { class: "plots" }, this.cards.map((card) => card.element)) : null,
       absent(told.measures.filter((measure) => measure.missing)));
