@@ -12,8 +12,6 @@ from flowprofile.app.server import application
 
 FOLDER = Path(__file__).parent / "app"
 WIDTH = 1280
-COLOURS = 200
-"""Of a picture: a page has few, and a file of a palette is a third of one without."""
 VIEWS = {
     "sample": ("/sample?label=6&seed=1&time=300&mask=eyes", 900),
     "activations": ("/activations?label=6&seed=1&time=300", 860),
@@ -53,8 +51,7 @@ def main(store: str) -> None:
 def _small(picture: bytes, path: Path) -> None:
     from PIL import Image
 
-    found = Image.open(io.BytesIO(picture)).convert("RGB")
-    found.quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
+    Image.open(io.BytesIO(picture)).convert("RGB").save(path, optimize=True)
 
 
 if __name__ == "__main__":

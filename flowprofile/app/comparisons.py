@@ -27,7 +27,8 @@ MOST: Final = 4
 """Sides of a comparison at most."""
 OF_SIDE: Final = ("store", "run", "intervention", "label", "seed")
 """What a side may say."""
-OBJECT: Final = "trajectory"
+FIRST: Final = ("predicted_x0", "trajectory")
+"""Objects that are shown where none is named, the first that all sides have: states are noise for most of the way."""
 
 
 @dataclass(frozen=True)
@@ -138,11 +139,11 @@ def _pair(one: Side, two: Side) -> Pair:
 
 
 def _shared(sides: Sequence[Side]) -> dict[tuple[str, str], list[Picture]]:
-    """Pictures that every side has, of one shape, the sample first."""
+    """Pictures that every side has, of one shape, what is looked at first before the others."""
     each = [{(p.node, p.variable): p for kind in pictures(s.tree).values() for p in kind} for s in sides]
     first = each[0]
     keys = [k for k, p in first.items() if all(k in other and other[k].shape == p.shape for other in each)]
-    keys.sort(key=lambda key: (key[0] != OBJECT, key[0]))
+    keys.sort(key=lambda key: (FIRST.index(key[0]) if key[0] in FIRST else len(FIRST), key[0]))
     return {key: [other[key] for other in each] for key in keys}
 
 

@@ -44,6 +44,9 @@ NULL: Final = "null"
 VALUE: Final = "value"
 Values = NDArray[np.float64]
 
+LOOKED_UP: Final = "reference."
+"""Nodes that an intervention looked up for itself begin like this; they are its own business."""
+
 
 @dataclass(frozen=True)
 class Curve:
@@ -150,7 +153,7 @@ def curves(tree: xr.DataTree) -> Iterator[Curve]:
     nodes = {
         node.path.removeprefix(tree.path).strip("/"): node
         for node in tree.subtree
-        if STATUS in node.data_vars
+        if STATUS in node.data_vars and not str(node.name).startswith(LOOKED_UP)
     }
     order = tuple(tree.attrs.get("model", {}).get("attributes", ()))
     for path in sorted(nodes, key=lambda name: (not name.startswith("measures/"), name)):

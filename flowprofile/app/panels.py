@@ -13,6 +13,7 @@ import xarray as xr
 
 from flowprofile.app.asked import Where
 from flowprofile.app.blocks import Picture, status_of
+from flowprofile.app.lines import LOOKED_UP
 from flowprofile.axes import CHANNEL, GUIDANCE, LAYER, PIXEL, TIME, X, Y
 
 IMAGES: Final = ("x_t", "x0_hat", "image")
@@ -92,7 +93,7 @@ def marks(tree: xr.DataTree, kind: str, where: Where) -> list[dict[str, Any]]:
     """The strongest channels that are stored of a case: one entry a stage, with its mask and statistic."""
     found = []
     for name, node in tree.children.items():
-        own = name.startswith("reference.")  # what an intervention looked up for itself
+        own = name.startswith(LOOKED_UP)
         if own or node.attrs.get("kind") != kind or CHANNEL not in node.data_vars:
             continue
         array = node.to_dataset()[CHANNEL].sel(where.key())

@@ -3,7 +3,7 @@
 import { draw, make, notComputed } from "app/dom.js";
 import { set } from "app/state.js";
 
-const [BAR, GAP, TALL, MOST] = [13, 3, 64, 6];
+const [BAR, GAP, TALL, MOST] = [13, 3, 50, 6];
 
 /** Draw the network; stored layers can be chosen, up to six of them. */
 export function drawNetwork(told) {
@@ -20,9 +20,9 @@ export function drawNetwork(told) {
       return bar(layer, at, widest, largest, chosen, (name) => missing.replaceChildren(notComputed(told.grow.replace("LAYER", name), `The activation of ${name} is not computed.`)));
     });
     x = Math.max(x + 10, start + 6.5 * name.length);
-    return draw("g", {}, bars, draw("text", { x: start, y: 152, class: "block-name" }, name));
+    return draw("g", {}, bars, draw("text", { x: start, y: 120, class: "block-name" }, name));
   });
-  const svg = draw("svg", { viewBox: `0 0 ${x} 160`, class: "network", role: "group", "aria-label": "The network's layers, in the order of the forward pass" }, blocks);
+  const svg = draw("svg", { viewBox: `0 0 ${x} 128`, class: "network", role: "group", "aria-label": "The network's layers, in the order of the forward pass" }, blocks);
   return make("section", { class: "schematic" }, svg, missing,
     make("p", { class: "key" }, "Height: number of channels. Lower: coarser. Filled: stored; outlined in colour: shown; pale: not computed, and a click says what computes it."),
     make("p", { class: "key", id: "layer-told", "aria-live": "polite" }, `Shown: ${chosen.join(", ") || "none"}`));
@@ -30,7 +30,7 @@ export function drawNetwork(told) {
 
 function bar({ layer, channels, side, stored }, x, widest, largest, chosen, lacks) {
   const tall = Math.max(6, TALL * Math.sqrt(channels / widest));
-  const depth = Math.log2(largest / side) * 22;
+  const depth = Math.log2(largest / side) * 17;
   const shown = chosen.includes(layer);
   const does = () => (stored ? choose(layer, chosen) : lacks(layer));
   const words = `${layer}, ${channels} channels, ${side} by ${side}, ${stored ? "stored" : "not computed"}`;

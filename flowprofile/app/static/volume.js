@@ -21,7 +21,7 @@ export function drawVolume(panel, app) {
       type: "scatter3d", mode: "markers", ...points, hovertemplate: "pixel %{x}<br>y %{z}, x %{y}<br>%{marker.color:.4g}<extra></extra>",
       marker: {
         size: 3, color: points.value, cmin: -far, cmax: far, opacity: 0.85,
-        colorscale: [[0, "#2166ac"], [0.5, colour("rule")], [1, "#b2182b"]], colorbar: { title: { text: "gradient (no unit)", side: "right" }, tickfont: { color: colour("ink") }, thickness: 14 },
+        colorscale: [[0, colour("below-far")], [0.49, colour("below")], [0.5, colour("rule")], [0.51, colour("above")], [1, colour("above-far")]], colorbar: { title: { text: "gradient (no unit)", side: "right" }, tickfont: { color: colour("ink") }, thickness: 14 },
       },
     }],
     layout: { margin: { l: 0, r: 0, t: 0, b: 0 }, hovermode: "closest", scene: { xaxis: axis("pixel of the mask (number)"), yaxis: axis("x (pixels)", panel.shape.at(-1)), zaxis: axis("y (pixels)", panel.shape.at(-2), true), aspectmode: "cube", camera: { eye: { x: 1.5, y: -1.7, z: 0.75 }, center: { x: 0, y: 0, z: -0.12 } } } },
