@@ -95,7 +95,7 @@ class Maps {
   #paint(panel, block, t, params) {
     const mask = this.mask(params);
     panel.outline(mask && field(mask, ...this.image), ...this.image);
-    if (panel.told.image) return panel.draw({ ...planesOf(block), range: panel.told.range, told: `for comparison, t = ${t}` });
+    if (panel.told.image) return panel.draw({ ...planesOf(block), range: panel.told.range, told: `t = ${t}` });
     const { values, told, channel } = this.#values(panel, block, t, params);
     if (panel.told.root) values.forEach((value, i) => (values[i] = Math.sqrt(Math.max(0, value))));
     const fixed = params.get("colour") !== "each" && this.limits.get(panel);

@@ -24,7 +24,7 @@ export function drawNetwork(told) {
   });
   const svg = draw("svg", { viewBox: `0 0 ${x} 128`, class: "network", role: "group", "aria-label": "The network's layers, in the order of the forward pass" }, blocks);
   return make("section", { class: "schematic" }, svg, missing,
-    make("p", { class: "key" }, "Height: number of channels. Lower: coarser. Filled: stored; outlined in colour: shown; pale: not computed, and a click says what computes it."),
+    make("p", { class: "key" }, "Taller: more channels. Lower: coarser. Dark: stored; in colour: shown; pale: not computed, and a click says what computes it."),
     make("p", { class: "key", id: "layer-told", "aria-live": "polite" }, `Shown: ${chosen.join(", ") || "none"}`));
 }
 
