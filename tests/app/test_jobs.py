@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import subprocess
+import sys
 import time
 from contextlib import asynccontextmanager
 from hashlib import blake2b
@@ -223,6 +225,18 @@ def test_a_server_that_ends_stops_what_runs(store):
     assert job.events[-1] == {"event": "stopped"}
     assert job.process.returncode == 130
     assert running.run(pipeline(SMALL, Text("the test", "")), into=store).forwards == 0  # the store is free
+
+
+def test_a_run_ends_when_whoever_ordered_it_is_gone(store):
+    order = {"into": filled(store), "storage_options": {}, "definition": LONG}
+    command = [sys.executable, "-m", "flowprofile.app.child"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        child.stdin.write(json.dumps(order) + "\n")
+        child.stdin.flush()
+        assert json.loads(child.stdout.readline())["event"] == "planned"
+        child.stdin.close()  # as the system does when the server is killed
+        assert json.loads(child.stdout.readlines()[-1]) == {"event": "stopped"}
+        assert child.wait(30) == 130
 
 
 def test_a_run_whose_process_dies_says_so(store):
