@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import subprocess
+import sys
 import time
 from contextlib import asynccontextmanager
 from hashlib import blake2b
@@ -27,7 +29,7 @@ SMALL = {
     "cases": {"seeds": "0:2", "labels": [0, 1]},
     "stages": {"trajectory": {}, "step_ssim": {"use": "ssim"}},
 }
-LONG = {**SMALL, "sampler": {"steps": 400}, "cases": {"seeds": "0:48", "labels": [0, 1]}}
+LONG = {**SMALL, "sampler": {"steps": 400}, "cases": {"seeds": "0:32", "labels": [0, 1]}}
 """Long enough to be stopped after its first region: many batches, a second or more on any machine."""
 INSIDE = {
     "model": "digits",
@@ -151,7 +153,7 @@ def test_a_run_that_is_cancelled_and_begun_again_ends_in_the_bytes_of_one_that_w
     assert events[-1] == {"event": "stopped"}
     left = planned(client, LONG)
     kept = planned(client, {**LONG, "cases": {"seeds": "0:1", "labels": [0, 1]}})
-    assert 0 < left["forwards"] < 48 * 2 * 400
+    assert 0 < left["forwards"] < 32 * 2 * 400
     assert kept["forwards"] == 0
     again = started(client, left["definition"])
     assert heard(client, again)[-1][1]["event"] == "done"
@@ -225,6 +227,18 @@ def test_a_server_that_ends_stops_what_runs(store):
     assert running.run(pipeline(SMALL, Text("the test", "")), into=store).forwards == 0  # the store is free
 
 
+def test_a_run_ends_when_whoever_ordered_it_is_gone(store):
+    order = {"into": filled(store), "storage_options": {}, "definition": LONG}
+    command = [sys.executable, "-m", "flowprofile.app.child"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        child.stdin.write(json.dumps(order) + "\n")
+        child.stdin.flush()
+        assert json.loads(child.stdout.readline())["event"] == "planned"
+        child.stdin.close()  # as the system does when the server is killed
+        assert json.loads(child.stdout.readlines()[-1]) == {"event": "stopped"}
+        assert child.wait(30) == 130
+
+
 def test_a_run_whose_process_dies_says_so(store):
     filled(store)
 
@@ -265,9 +279,6 @@ def staged(**table):
     ("asked", "told"),
     [
         (staged(use="os:system"), "os:system"),
-        (changed(model="os:getcwd"), "os:getcwd"),
-        (changed(model="/etc/passwd"), "/etc/passwd"),
-        (changed(model="mixture61"), "did you mean 'mixture16'"),
         (staged(use="change", mask="m.png"), "m.png"),
         (staged(use="change", mask={"png": "m.png"}), "m.png"),
         (staged(use="fidelity", reader="/etc/reader.safetensors"), "reader.safetensors"),
@@ -278,12 +289,32 @@ def staged(**table):
         (changed(interventions={"s": {"kind": "steer", "layer": "*", "vector": "v.npy"}}), "v.npy"),
         (changed(interventions={"s": {"kind": "all", "parts": [{"kind": "steer", "layer": "*", "vector": "v.npy"}]}}),
          "v.npy"),
+    ],
+)  # fmt: skip
+def test_a_page_names_no_file_and_no_code(store, served, asked, told):
+    answer = served(filled(store)).post("/api/plan", json=asked)
+    assert answer.status_code == 400
+    assert "is a file or code" in answer.json()["fact"]
+    assert told in answer.json()["fact"]
+
+
+def test_a_stage_may_be_called_like_a_kind_of_file(store, served):
+    stages = {"trajectory": {}, "png": {"use": "ssim"}, "file": {"use": "mse"}}
+    assert planned(served(filled(store)), {**SMALL, "stages": stages})["forwards"] == 0
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
         (changed(extends="first-profile"), "extends"),
         (changed(sampler={"stepz": 4}), "did you mean 'steps'"),
         (changed(cases={"seeds": "0:2", "labels": [7]}), "out of range"),
         ({**changed(), "into": "/tmp/elsewhere"}, "no definition"),
         ({"definition": "first-profile"}, "no definition"),
         ([], "no definition"),
+        (changed(model="os:getcwd"), "os:getcwd"),
+        (changed(model="/etc/passwd"), "/etc/passwd"),
+        (changed(model="mixture61"), "did you mean 'mixture16'"),
     ],
 )  # fmt: skip
 def test_what_a_page_may_not_ask_for_is_refused_and_taught(store, served, asked, told):

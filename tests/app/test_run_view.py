@@ -7,6 +7,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 import pytest
+from browsing import watched
 
 import flowprofile as fp
 from flowprofile import running
@@ -39,32 +40,6 @@ def contents(store):
     return {
         str(f.relative_to(root)): blake2b(f.read_bytes()).hexdigest() for f in sorted(files) if f.is_file()
     }
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        # The content policy stays in force: what axe is, is brought in around it.
-        browser = playwright.chromium.launch(
-            executable_path="/usr/bin/chromium",
-            args=["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"],
-        )
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def page(chromium):
-    context = chromium.new_context(viewport={"width": 1400, "height": 1000}, bypass_csp=True)
-    context.set_default_timeout(60_000)
-    found = context.new_page()
-    found.wrong = []
-    found.on("pageerror", lambda error: found.wrong.append(str(error)))
-    yield found
-    context.close()
-    assert found.wrong == []
 
 
 @pytest.fixture
@@ -119,7 +94,8 @@ def test_a_drawn_mask_is_looked_at_without_sampling_and_its_result_opens_by_link
     assert "/activations?" in page.url
 
 
-def test_every_setting_is_entered_and_what_is_wrong_is_taught(store, page, served):
+def test_every_setting_is_entered_and_what_is_wrong_is_taught(store, page, served, forgiven):
+    forgiven.append("400 (Bad Request)")  # what is half entered is no definition yet
     url = served(filled(store, FACES), "--allow-run")
     page.goto(f"{url}run")
     ready(page)
@@ -129,7 +105,7 @@ def test_every_setting_is_entered_and_what_is_wrong_is_taught(store, page, serve
     page.get_by_label("Seeds").fill("0, 5")
     section = page.locator('[data-tables="interventions"]')
     for kind in ("ablate", "switch"):
-        section.get_by_label("Add", exact=True).select_option(kind)
+        section.locator("#add-interventions").select_option(kind)
         section.get_by_role("button", name="Add", exact=True).click()
     ablate, switch = page.locator('[data-table="ablate"]'), page.locator('[data-table="switch"]')
     ablate.locator("summary").first.click()
@@ -164,7 +140,7 @@ def test_a_run_is_found_again_in_another_tab_cancelled_there_and_resumed(store, 
     url = served(filled(store, FORMULA), "--allow-run")
     page.goto(f"{url}run")
     ready(page)
-    page.get_by_label("Seeds").fill("0:64")
+    page.get_by_label("Seeds").fill("0:32")
     ready(page)
     run(page)
     page.locator(".job .sum").filter(has_text=re.compile(r"[1-9]\d* region")).wait_for()
@@ -175,14 +151,14 @@ def test_a_run_is_found_again_in_another_tab_cancelled_there_and_resumed(store, 
     for tab in (page, other):
         ended(tab, 1, "stopped")
     assert page.locator(".log li").all_inner_texts() == other.locator(".log li").all_inner_texts()
-    assert 0 < int(re.match(r"[\d,]+", ready(page))[0].replace(",", "")) < 62 * 2 * 400
+    assert 0 < int(re.match(r"[\d,]+", ready(page))[0].replace(",", "")) < 30 * 2 * 400
     page.reload()
     assert "nothing to compute" not in ready(page)
     page.get_by_role("button", name="Go on").click()
     ended(page, 2)
     assert "nothing to compute" in ready(page)
     whole = filled(
-        filled(f"{store}-whole", FORMULA), {**FORMULA, "cases": {"seeds": "0:64", "labels": [0, 1]}}
+        filled(f"{store}-whole", FORMULA), {**FORMULA, "cases": {"seeds": "0:32", "labels": [0, 1]}}
     )
     assert contents(store) == contents(whole)
 
@@ -199,20 +175,22 @@ def test_without_leave_to_run_there_is_no_form_and_no_answer(store, page, served
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_everybody_can_use_it(store, page, served, theme):
+def test_everybody_can_use_it(store, browser, served, theme):
     from axe_playwright_python.sync_playwright import Axe
 
     url = served(filled(store, FACES), "--allow-run")
-    page.goto(f"{url}run?mask=eyes")
-    ready(page)
-    page.evaluate("theme => document.documentElement.dataset.theme = theme", theme)
-    page.get_by_role("button", name="Add layer gradients").click()
-    section = page.locator('[data-tables="interventions"]')
-    for kind in ("ablate", "switch", "patch", "steer"):
-        section.get_by_label("Add", exact=True).select_option(kind)
-        section.get_by_role("button", name="Add", exact=True).click()
-    for one in page.locator("details").all():
-        one.evaluate("one => one.open = true")
-    ready(page)
-    found = Axe().run(page, options=AA).response["violations"]
-    assert [(one["id"], [node["html"] for node in one["nodes"]]) for one in found] == []
+    # What looks at the page is a script of its own, which the page's policy would refuse.
+    with watched(browser, ["400 (Bad Request)"], bypass_csp=True, color_scheme=theme) as page:
+        page.goto(f"{url}run?mask=eyes")
+        ready(page)
+        page.get_by_role("button", name="Add layer gradients").click()
+        section = page.locator('[data-tables="interventions"]')
+        for kind in ("ablate", "switch", "patch", "steer"):
+            section.locator("#add-interventions").select_option(kind)
+            section.get_by_role("button", name="Add", exact=True).click()
+        ready(page)
+        for one in page.locator("details").all():
+            one.evaluate("one => one.open = true")
+        ready(page)
+        found = Axe().run(page, options=AA).response["violations"]
+        assert [(one["id"], [node["html"] for node in one["nodes"]]) for one in found] == []
