@@ -4,7 +4,10 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from pathlib import Path
+
 import pytest
+from catalogue import CATALOGUE
 from hypothesis import settings
 
 settings.register_profile("dev", max_examples=20, deadline=None, derandomize=True)
@@ -17,3 +20,26 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 def store(tmp_path):
     """Where a store may be."""
     return str(tmp_path / "store")
+
+
+@pytest.fixture(scope="session")
+def catalogue():
+    """Where every test of a fault writes its row."""
+    return CATALOGUE
+
+
+def pytest_addoption(parser):
+    """Where the table of faults is written."""
+    parser.addoption("--catalogue", metavar="FILE", help="write the table of injected faults as Markdown")
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """The table of faults, if any was injected."""
+    if not CATALOGUE.rows:
+        return
+    lines = list(CATALOGUE.lines())
+    terminalreporter.section("catalogue of faults")
+    for line in lines:
+        terminalreporter.write_line(line)
+    if config.getoption("--catalogue"):
+        Path(config.getoption("--catalogue")).write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -1,0 +1,83 @@
+"""The catalogue of faults: what was injected, what had been acknowledged, what of it was lost, and what was silent.
+
+Every test of a fault writes one row; the whole table is printed when the tests end, and written as the README has it
+with ``--catalogue FILE``. A row with anything lost or silent fails its test by itself, so that the table cannot lie.
+"""
+
+import os
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Row:
+    """One kind of fault."""
+
+    fault: str
+    promise: str
+    """Which of the promises I1 to I7 it tries."""
+    injected: int = 0
+    acknowledged: int = 0
+    """Regions (of hostile input: files) that had been acknowledged when it struck, or that must not be touched by it."""
+    lost: int = 0
+    """Of these, gone or changed afterwards; of hostile input, executed or allocated beyond the bound."""
+    silent: int = 0
+    """Finite wrong values without an error."""
+    seconds: float = 0.0
+    unprotected: int = 0
+    """Of the negative twin: lost or silent with the protection removed. It must not be 0."""
+
+
+@dataclass
+class Catalogue:
+    """Rows in the order in which they were first written."""
+
+    rows: dict[str, Row] = field(default_factory=dict)
+
+    @contextmanager
+    def row(self, fault, promise):
+        """A row to count in; afterwards nothing may be lost or silent, and something must have been injected."""
+        found = self.rows.setdefault(fault, Row(fault, promise))
+        began = time.perf_counter()
+        try:
+            yield found
+        finally:
+            found.seconds += time.perf_counter() - began
+        assert found.injected, f"nothing was injected: {fault}"
+        assert (found.lost, found.silent) == (0, 0), f"{fault}: {found.lost} lost, {found.silent} silent"
+
+    @contextmanager
+    def twin(self, fault, promise):
+        """The same with its protection removed: it counts in `unprotected`, which must not stay 0."""
+        found = self.rows.setdefault(fault, Row(fault, promise))
+        before = found.unprotected
+        yield found
+        assert found.unprotected > before, f"the twin of {fault!r} lost nothing: the test shows nothing"
+
+    def lines(self):
+        """The table as Markdown, with a total."""
+        yield "| fault | promise | injected | acknowledged | lost | silent | without the protection | seconds |"
+        yield "|---|---|--:|--:|--:|--:|--:|--:|"
+        for row in sorted(self.rows.values(), key=lambda row: (row.promise, row.fault)):
+            twin = f"{row.unprotected} wrong" if row.unprotected else "–"
+            yield (
+                f"| {row.fault} | {row.promise} | {row.injected:,} | {row.acknowledged:,} | {row.lost} |"
+                f" {row.silent} | {twin} | {row.seconds:.1f} |"
+            )
+        sums = [sum(getattr(row, name) for row in self.rows.values()) for name in ("injected", "acknowledged")]
+        lost, silent = (sum(getattr(row, name) for row in self.rows.values()) for name in ("lost", "silent"))
+        seconds = sum(row.seconds for row in self.rows.values())
+        yield (
+            f"| **{len(self.rows)} kinds** | | **{sums[0]:,}** | **{sums[1]:,}** | **{lost}** | **{silent}** | |"
+            f" **{seconds:.0f}** |"
+        )
+
+
+CATALOGUE = Catalogue()
+"""The one of a session."""
+
+
+def times(short, long):
+    """How often: the first number within minutes, the second at night (``make test-nightly``)."""
+    return long if os.environ.get("HYPOTHESIS_PROFILE") == "nightly" else short
