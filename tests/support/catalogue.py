@@ -65,7 +65,9 @@ class Catalogue:
                 f"| {row.fault} | {row.promise} | {row.injected:,} | {row.acknowledged:,} | {row.lost} |"
                 f" {row.silent} | {twin} | {row.seconds:.1f} |"
             )
-        sums = [sum(getattr(row, name) for row in self.rows.values()) for name in ("injected", "acknowledged")]
+        sums = [
+            sum(getattr(row, name) for row in self.rows.values()) for name in ("injected", "acknowledged")
+        ]
         lost, silent = (sum(getattr(row, name) for row in self.rows.values()) for name in ("lost", "silent"))
         seconds = sum(row.seconds for row in self.rows.values())
         yield (
