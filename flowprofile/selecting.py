@@ -118,7 +118,11 @@ class ProfileAccessor:
     ) -> xr.DataTree | xr.Dataset:
         if IMAGE in asked:
             asked = {**self._by_image(asked[IMAGE], asked), **asked}
-        choices = [choose(axis, value, self._labels) for axis, value in asked.items() if axis != IMAGE]
+        choices = [
+            choose(axis, value, lambda: labels_of(self._tree))
+            for axis, value in asked.items()
+            if axis != IMAGE
+        ]
         wanted = self._wanted(objects, measures)
         parts = {path: _selected(path, unchunked(data), choices) for path, data in wanted.items()}
         nodes = {path: part for path, part in parts.items() if part is not None}
@@ -213,17 +217,19 @@ class ProfileAccessor:
         seeds = np.atleast_1d(coords[SEED].values).tolist() if named else []
         return {SEED: seeds_of_images(value, dict(zip(seeds, named, strict=True)))}
 
-    def _labels(self) -> Labels:
-        for node in (self._tree, *self._tree.parents):
-            names = [str(name) for name in node.attrs.get("label_attributes", ())]
-            known = {n: np.atleast_1d(node.coords[n].values) for n in names if node.coords[n].dtype == bool}
-            if known:
-                return Labels(np.atleast_1d(node.coords[LABEL].values), known)
-            if PROMPT in node.coords:
-                numbers = np.atleast_1d(node.coords[LABEL].values)
-                texts = np.atleast_1d(node.coords[PROMPT].values)
-                return Labels(numbers, {}, dict(zip(texts.tolist(), numbers.tolist(), strict=True)))
-        return Labels(np.zeros(0, np.int64), {})
+
+def labels_of(tree: xr.DataTree) -> Labels:
+    """The labels of the run that a tree is, or is a part of, as they may be said."""
+    for node in (tree, *tree.parents):
+        names = [str(name) for name in node.attrs.get("label_attributes", ())]
+        known = {n: np.atleast_1d(node.coords[n].values) for n in names if node.coords[n].dtype == bool}
+        if known:
+            return Labels(np.atleast_1d(node.coords[LABEL].values), known)
+        if PROMPT in node.coords:
+            numbers = np.atleast_1d(node.coords[LABEL].values)
+            texts = np.atleast_1d(node.coords[PROMPT].values)
+            return Labels(numbers, {}, dict(zip(texts.tolist(), numbers.tolist(), strict=True)))
+    return Labels(np.zeros(0, np.int64), {})
 
 
 def _in_run(

@@ -84,19 +84,23 @@ function keep(panel, block, channel) {
   }
 }
 
-/** The blocks of an answer, one for each state: half floats as their bits, with the shape after time. */
+/** The blocks of an answer, one for each state: half floats as their bits, with the shape after time.
+ *  An exported folder gives several answers one after the other. */
 export function unpack(data) {
-  const length = new DataView(data).getUint32(0, true);
-  const head = JSON.parse(new TextDecoder().decode(new Uint8Array(data, 4, length)));
-  const size = head.shape.reduce((a, b) => a * b, 1);
-  return head.times.map((t, i) => ({
-    t,
-    shape: head.shape,
-    scale: head.scale,
-    missing: head.missing[t] ?? null,
-    // A copy, so that a state that is dropped frees its bytes.
-    values: new Uint16Array(data, 4 + length + 2 * size * i, size).slice(),
-  }));
+  const found = [];
+  for (let at = 0; at < data.byteLength;) {
+    const length = new DataView(data).getUint32(at, true);
+    const head = JSON.parse(new TextDecoder().decode(new Uint8Array(data, at + 4, length)));
+    const size = head.shape.reduce((a, b) => a * b, 1);
+    at += 4 + length;
+    for (const t of head.times) {
+      // A copy, so that a state that is dropped frees its bytes.
+      const values = new Uint16Array(data, at, size).slice();
+      found.push({ t, shape: head.shape, scale: head.scale, missing: head.missing[t] ?? null, values });
+      at += 2 * size;
+    }
+  }
+  return found;
 }
 
 function query(params) {

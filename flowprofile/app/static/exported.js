@@ -1,0 +1,126 @@
+// The exported folder in the server's place: answers lie in scripts beside the page, which are loaded when asked for.
+
+import { Refusal } from "app/source.js";
+
+const HELD = 128 * 2 ** 20;
+const CASE = ["run", "intervention", "label", "seed"];
+const packs = new Map();
+const waiting = new Map();
+let bytes = 0;
+
+window.flowprofileData = (name, text) => waiting.get(name)(text);
+window.flowprofileExport = answer;
+// Here an address is behind the "#", where the skip link would put its own.
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  document.getElementById("view").focus();
+});
+const index = pack("index").then((data) => JSON.parse(new TextDecoder().decode(data)));
+
+/** What the server would answer to an address; blocks of several states one after the other. */
+export async function answer(url) {
+  const [path, query] = url.replace(/^\/api\//, "").split("?");
+  const params = new URLSearchParams(query ?? "");
+  if (path === "block") {
+    const channel = params.get("channel");
+    const names = params.getAll("times").map((t) => (channel === null ? t : `${t}/${channel}`));
+    for (const name of ["times", "channel"]) params.delete(name);
+    return joined(await Promise.all(names.map((name) => part(path, params, name))));
+  }
+  const layers = [...new Set(params.getAll("layer"))];
+  params.delete("layer");
+  if (!layers.length) return joined([await part(path, params)]);
+  return encoded(await sideBySide(path, params, layers));
+}
+
+/** A view with chosen layers: of each the folder has what it changes, and its panel. */
+async function sideBySide(path, params, layers) {
+  const base = decoded(await part(path, params));
+  const each = await Promise.all(layers.map(async (layer) => decoded(await part(path, new URLSearchParams([...params, ["layer", layer]])))));
+  return { ...base, ...each[0], panels: each.flatMap(({ panels }) => panels) };
+}
+
+async function part(path, params, name = "") {
+  const { answers, defaults, cases, store } = await index;
+  const pairs = [...params];
+  if (path !== "catalogue") for (const axis of CASE) if (!params.has(axis)) pairs.push([axis, defaults[axis]]);
+  const key = JSON.stringify([path, ...pairs.sort(([a], [b]) => (a < b ? -1 : Number(a > b)))]);
+  const found = answers[key] ?? {};
+  const [file, from, to] = found[name] ?? found.refused ?? [];
+  if (file === undefined) {
+    throw new Refusal({
+      fact: "This is not in the exported folder.", consequence: `It was made with ${cases} case${cases === 1 ? "" : "s"} of the store, and shows these.`,
+      remedy: `look at the store itself: flowprofile app ${store}`, evidence: `${key} ${name}`,
+    });
+  }
+  const data = (await pack(String(file))).subarray(from, to);
+  if (!(name in found)) throw new Refusal(decoded(data));
+  return data;
+}
+
+/** The bytes of one file; the latest used are kept. */
+function pack(name) {
+  const known = packs.get(name);
+  if (known) {
+    packs.delete(name);
+    packs.set(name, known);
+    return known;
+  }
+  const loading = loaded(name).then(unzipped).then((data) => {
+    bytes += data.byteLength;
+    release(name);
+    return data;
+  });
+  loading.catch(() => packs.delete(name));
+  packs.set(name, loading);
+  return loading;
+}
+
+async function release(latest) {
+  for (const [name, old] of packs) {
+    if (bytes <= HELD) return;
+    if (name === latest || name === "index") continue;
+    packs.delete(name);
+    bytes -= (await old).byteLength;
+  }
+}
+
+function loaded(name) {
+  return new Promise((done, failed) => {
+    const script = document.createElement("script");
+    waiting.set(name, done);
+    script.src = `data/${name}.js`;
+    script.onerror = () => failed(new Error(`The file data/${name}.js is missing from this folder.`));
+    script.onload = () => {
+      waiting.delete(name);
+      script.remove();
+    };
+    document.head.append(script);
+  });
+}
+
+async function unzipped(text) {
+  const raw = atob(text);
+  const packed = new Uint8Array(raw.length);
+  for (let i = 0; i < raw.length; i += 1) packed[i] = raw.charCodeAt(i);
+  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Uint8Array(await new Response(stream).arrayBuffer());
+}
+
+function joined(parts) {
+  const whole = new Uint8Array(parts.reduce((size, each) => size + each.byteLength, 0));
+  let at = 0;
+  for (const each of parts) {
+    whole.set(each, at);
+    at += each.byteLength;
+  }
+  return whole.buffer;
+}
+
+function decoded(data) {
+  return JSON.parse(new TextDecoder().decode(data));
+}
+
+function encoded(value) {
+  return new TextEncoder().encode(JSON.stringify(value)).buffer;
+}
