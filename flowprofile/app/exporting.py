@@ -8,13 +8,11 @@ the views of every chosen case, every layer that can be chosen, and all kept sta
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 from math import prod
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import parse_qsl
 
 import numpy as np
 import xarray as xr
@@ -22,14 +20,26 @@ import xarray as xr
 from flowprofile import __version__
 from flowprofile.app import page
 from flowprofile.app.catalogue import stretches
-from flowprofile.app.packs import REFUSED, Entry, Packs, key_of
+from flowprofile.app.foreseen import (
+    Ask,
+    Chosen,
+    Pair,
+    as_json,
+    blocks,
+    granted,
+    limits,
+    pairs,
+    panels_of,
+    states,
+    views,
+)
+from flowprofile.app.packs import Packs, key_of
 from flowprofile.app.profiles import opened
 from flowprofile.app.server import Shown, answered, answers
-from flowprofile.app.views import KINDS, SIX
 from flowprofile.axes import INTERVENTION, LABEL, SEED
 from flowprofile.cases import CLEAN
 from flowprofile.choices import choose
-from flowprofile.errors import DefinitionError, FlowProfileError, nearest
+from flowprofile.errors import DefinitionError, nearest
 from flowprofile.flow.budget import human
 from flowprofile.selecting import labels_of
 
@@ -39,28 +49,6 @@ ACTED: Final = 4
 """Interventions that are exported where none is named, besides the clean run."""
 MARK: Final = "flowprofile-export.json"
 """What tells a folder of ours from another's."""
-VARIANTS: Final[Mapping[str, tuple[tuple[tuple[str, str], ...], ...]]] = {
-    "gradients": ((), (("object", "pixels"),), (("object", "layers"),)),
-}
-"""What a view's own controls add to its address."""
-Pair = tuple[str, str]
-Ask = Callable[[str, Iterable[Pair]], tuple[bool, bytes]]
-"""The answer to an address, and whether it is one or a refusal."""
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """The cases that are exported, of one run."""
-
-    run: str
-    interventions: tuple[str, ...]
-    labels: tuple[int, ...]
-    seeds: tuple[int, ...]
-
-    def cases(self) -> list[tuple[Pair, ...]]:
-        """Every case as the parameters of an address."""
-        whole = product(self.interventions, self.labels, self.seeds)
-        return [(("run", self.run), (INTERVENTION, i), (LABEL, str(v)), (SEED, str(s))) for i, v, s in whole]
 
 
 @dataclass(frozen=True)
@@ -113,8 +101,8 @@ def export(
         found = answered(shown, table[name], pairs)
         return found.status_code == 200, bytes(found.body)
 
-    told = {case: list(_views(ask, case)) for case in chosen.cases()}
-    panels = _panels(told.values())
+    told = {case: list(views(ask, case)) for case in chosen.cases()}
+    panels = panels_of(told.values())
     _affordable(panels.values(), chosen)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as scratch:
@@ -125,9 +113,10 @@ def export(
         packs.put([(key_of("catalogue", ()), "", _catalogue(ask, chosen))])
         for entries in told.values():
             packs.put(entries)
+        packs.put(pairs(ask, chosen, panels))
         for panel in panels.values():
-            packs.put(_blocks(ask, panel))
-        packs.put(_limits(ask, panels.values()))
+            packs.put(blocks(ask, panel))
+        packs.put(limits(ask, panels.values()))
         packs.close({"defaults": dict(chosen.cases()[0]), "cases": len(told), "store": store})
         _put_in_place(folder, target, Path(scratch, "old"))
     sizes = [path.stat().st_size for path in target.rglob("*") if path.is_file()]
@@ -159,95 +148,19 @@ def _known(axis: str, values: Sequence[Any], known: Sequence[Any]) -> tuple[Any,
     return tuple(dict.fromkeys(values))
 
 
-def _views(ask: Ask, case: tuple[Pair, ...]) -> Iterator[Entry]:
-    """The JSON of every view of a case, and of every layer what choosing it changes."""
-    for view in KINDS:
-        found = {more: ask(view, (*case, *more)) for more in VARIANTS.get(view, ((),))}
-        offered = [each for good, data in found.values() if good for each in json.loads(data)["offered"]]
-        layers = dict.fromkeys(offer[name] for offer in offered for name in ("title", "node"))
-        for more, (good, data) in found.items():
-            yield key_of(view, (*case, *more)), "" if good else REFUSED, data
-            if good:
-                yield from _layers(ask, view, (*case, *more), json.loads(data), list(layers))
-
-
-def _layers(
-    ask: Ask, view: str, pairs: tuple[Pair, ...], base: Mapping[str, Any], layers: Sequence[str]
-) -> Iterator[Entry]:
-    """What each layer changes of a view's answer; the page puts several side by side."""
-    for at in range(0, len(layers), SIX):
-        some = layers[at : at + SIX]
-        told = json.loads(_good(*ask(view, (*pairs, *(("layer", layer) for layer in some)))))
-        changed = {name: value for name, value in told.items() if base.get(name) != value}
-        for layer, panel in zip(some, told["panels"], strict=True):
-            yield key_of(view, (*pairs, ("layer", layer))), "", _json({**changed, "panels": [panel]})
-
-
-def _panels(told: Iterable[Iterable[Entry]]) -> dict[str, dict[str, Any]]:
-    """Every panel that some view has, by the address of its blocks."""
-    texts = (data for entries in told for _, _, data in entries)
-    return {panel["block"]: panel for text in texts for panel in panels_in(json.loads(text))}
-
-
-def panels_in(told: Any) -> Iterator[dict[str, Any]]:
-    """Panels in an answer, wherever they are."""
-    if isinstance(told, dict):
-        if "block" in told and "times" in told:
-            yield told
-        told = list(told.values())
-    if isinstance(told, list):
-        for part in told:
-            yield from panels_in(part)
-
-
-def _states(panel: Mapping[str, Any]) -> list[int]:
-    """States of a panel that are stored."""
-    return [t for t in panel["times"] if str(t) not in panel["missing"]]
-
-
-def _blocks(ask: Ask, panel: Mapping[str, Any]) -> Iterator[Entry]:
-    """The block of every stored state of a panel, as the server sends it when it is asked for that state alone."""
-    pairs = parse_qsl(panel["block"])
-    key = key_of("block", pairs)
-    channels = [""] if panel["whole"] else [str(c) for c in range(prod(panel["shape"][:-2]))]
-    for t, channel in product(_states(panel), channels):
-        asked = [*pairs, ("times", str(t)), *([("channel", channel)] if channel else [])]
-        yield key, f"{t}/{channel}" if channel else str(t), _good(*ask("block", asked))
-
-
-def _limits(ask: Ask, panels: Iterable[Mapping[str, Any]]) -> Iterator[Entry]:
-    for panel in panels:
-        pairs = parse_qsl(panel["block"])
-        yield key_of("limits", pairs), "", _good(*ask("limits", pairs))
-
-
 def _catalogue(ask: Ask, chosen: Chosen) -> bytes:
     """What there is to choose from, which is what is exported."""
-    told = json.loads(_good(*ask("catalogue", ())))
+    told = json.loads(granted(*ask("catalogue", ())))
     run = next(run for run in told["runs"] if run["name"] == chosen.run)
     run["labels"] = [each for each in run["labels"] if each["label"] in chosen.labels]
     run["interventions"] = [each for each in run["interventions"] if each["name"] in chosen.interventions]
     run["seeds"] = stretches(np.array(sorted(chosen.seeds)))
-    return _json({**told, "runs": [run], "runs_allowed": False, "others": []})
-
-
-def _good(good: bool, data: bytes) -> bytes:
-    """An answer that must be one: what the store itself offers cannot be refused."""
-    if good:
-        return data
-    told = json.loads(data)
-    raise FlowProfileError(
-        told["fact"], consequence="Nothing was exported.", remedy=told["remedy"], evidence=told["evidence"]
-    )
-
-
-def _json(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    return as_json({**told, "runs": [run], "runs_allowed": False, "others": []})
 
 
 def _affordable(panels: Iterable[Mapping[str, Any]], chosen: Chosen) -> None:
     """Refuse what a browser would not open any more; half floats hardly pack, and text takes a third more."""
-    size = sum(2 * prod(panel["shape"]) * len(_states(panel)) for panel in panels) * 4 // 3
+    size = sum(2 * prod(panel["shape"]) * len(states(panel)) for panel in panels) * 4 // 3
     if size > LARGEST:
         raise DefinitionError(
             f"The export of {len(chosen.cases())} case(s) would take up to {human(size)}.",

@@ -17,34 +17,75 @@ document.querySelector(".skip").addEventListener("click", (event) => {
 });
 const index = pack("index").then((data) => JSON.parse(new TextDecoder().decode(data)));
 
-/** What the server would answer to an address; blocks of several states one after the other. */
+/** What the server would answer to an address; what the folder holds one by one is put together here. */
 export async function answer(url) {
   const [path, query] = url.replace(/^\/api\//, "").split("?");
   const params = new URLSearchParams(query ?? "");
+  const taken = (name) => {
+    const values = [...new Set(params.getAll(name))];
+    params.delete(name);
+    return values;
+  };
   if (path === "block") {
-    const channel = params.get("channel");
-    const names = params.getAll("times").map((t) => (channel === null ? t : `${t}/${channel}`));
-    for (const name of ["times", "channel"]) params.delete(name);
-    return joined(await Promise.all(names.map((name) => part(path, params, name))));
+    const [channel] = taken("channel");
+    return joined(await Promise.all(taken("times").map((t) => part(path, params, channel === undefined ? t : `${t}/${channel}`))));
   }
-  const layers = [...new Set(params.getAll("layer"))];
-  params.delete("layer");
-  if (!layers.length) return joined([await part(path, params)]);
-  return encoded(await sideBySide(path, params, layers));
+  if (path === "compare") return encoded(await sides(params, taken("object"), taken("side")));
+  if (path === "compare.csv") return joined(await tables(params, taken("object"), taken("side")));
+  const layers = taken("layer");
+  return layers.length ? encoded(await sideBySide(path, params, layers)) : joined([await part(path, params)]);
 }
 
 /** A view with chosen layers: of each the folder has what it changes, and its panel. */
 async function sideBySide(path, params, layers) {
   const base = decoded(await part(path, params));
-  const each = await Promise.all(layers.map(async (layer) => decoded(await part(path, new URLSearchParams([...params, ["layer", layer]])))));
+  const each = await Promise.all(layers.map(async (layer) => decoded(await part(path, added(params, "layer", layer)))));
   return { ...base, ...each[0], panels: each.flatMap(({ panels }) => panels) };
+}
+
+/** A comparison with several sides, perhaps by another object's pictures. */
+async function sides(params, [object], others) {
+  const each = await Promise.all((others.length ? others : [null]).map(async (side) => {
+    const asked = await besides(params, side);
+    const told = decoded(await part("compare", asked));
+    asked.delete("excess");
+    return object ? { ...told, ...decoded(await part("compare", added(asked, "object", object))) } : told;
+  }));
+  const [first] = each;
+  return {
+    ...first, sides: [first.sides[0], ...each.map((told) => told.sides[1])],
+    panels: first.panels.length ? [first.panels[0], ...each.map((told) => told.panels[1])] : [],
+    times: first.times.filter((t) => each.every((told) => told.times.includes(t))),
+    pairs: each.map((told, i) => ({ ...told.pairs[0], sides: [0, i + 1] })),
+  };
+}
+
+async function tables(params, _, others) {
+  const each = await Promise.all((others.length ? others : [null]).map(async (side) => part("compare.csv", await besides(params, side))));
+  return each.map((data, i) => (i ? data.subarray(data.indexOf(10) + 1) : data));
+}
+
+/** Parameters with a side, said by what it has different from the case. */
+async function besides(params, side) {
+  if (side === null) return new URLSearchParams(params);
+  const { defaults } = await index;
+  const own = [...new URLSearchParams(side)].filter(([name, value]) => value !== (params.get(name) ?? defaults[name]));
+  return added(params, "side", JSON.stringify(own.sort(byName)));
+}
+
+function added(params, name, value) {
+  return new URLSearchParams([...params, [name, value]]);
+}
+
+function byName([a], [b]) {
+  return a < b ? -1 : Number(a > b);
 }
 
 async function part(path, params, name = "") {
   const { answers, defaults, cases, store } = await index;
   const pairs = [...params];
   if (path !== "catalogue") for (const axis of CASE) if (!params.has(axis)) pairs.push([axis, defaults[axis]]);
-  const key = JSON.stringify([path, ...pairs.sort(([a], [b]) => (a < b ? -1 : Number(a > b)))]);
+  const key = JSON.stringify([path, ...pairs.sort(byName)]);
   const found = answers[key] ?? {};
   const [file, from, to] = found[name] ?? found.refused ?? [];
   if (file === undefined) {
