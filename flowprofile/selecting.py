@@ -6,6 +6,7 @@ in words, an intervention by a glob, and what does not exist is refused by name.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -142,6 +143,22 @@ class ProfileAccessor:
             for path, part in nodes.items()
         }
         return xr.DataTree.from_dict({"/": root, **bare})
+
+    def view(self, **shown: Any) -> Any:
+        """The interface in a notebook: a frame on a server of this process (extra ``app``).
+
+        Parameters
+        ----------
+        shown
+            ``view`` (``"sample"``, ``"activations"``, ``"attention"``, ``"gradients"``, ``"measures"``, ``"compare"``,
+            ``"sweep"``), ``label``, ``seed``, ``intervention``, ``time`` and ``layer`` at first, ``height`` in pixels.
+
+        Returns
+        -------
+        flowprofile.app.notebook.View
+            Shown where it is the last value of a cell; its text is the address, and ``close()`` ends the server.
+        """
+        return import_module("flowprofile.app.notebook").view(self._tree, **shown)
 
     @property
     def status(self) -> xr.DataTree:

@@ -69,7 +69,8 @@ def application(
     token
         What every caller must know, where others than this machine can call.
     frames
-        Addresses of pages that may show this one in a frame.
+        Addresses of pages that may show this one in a frame. A frame gets no cookie, so the page itself, which holds
+        nothing of the store, is then given to whoever asks, and sends the token along with what it asks.
     """
     page.plotly()  # refused before the server starts, not when the first curve is drawn
     profiles = store if isinstance(store, Profiles) else opened(store, storage_options)
@@ -78,7 +79,14 @@ def application(
     running, lifespan = _runs(profiles) if allow_run else ([], None)
     routes = [*_pages(), *_api(shown), *running]
     inside = Starlette(routes=routes, exception_handlers={404: _not_found}, lifespan=lifespan)
-    return Guard(inside, hosts=hosts, token=token, scripts=page.script_digest(), frames=frames)
+    return Guard(
+        inside,
+        hosts=hosts,
+        token=token,
+        secret="/api" if frames else "/",
+        scripts=page.script_digest(),
+        frames=frames,
+    )
 
 
 def _runs(profiles: Profiles) -> tuple[list[BaseRoute], Any]:
@@ -168,8 +176,7 @@ def _tree(shown: Shown, asked: Query) -> xr.DataTree:
 
 
 def _catalogue(shown: Shown, _: Query) -> Any:
-    if shown.profiles.url:
-        shown.profiles.refresh()
+    shown.profiles.refresh()
     return catalogue(shown.profiles, runs_allowed=shown.runs_allowed, others=list(shown.others))
 
 

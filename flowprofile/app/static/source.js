@@ -1,5 +1,6 @@
 // Where numbers come from: the server behind /api, or the folder that was exported.
 
+const token = remembered();
 const HELD = 192 * 2 ** 20;
 const held = new Map();
 const coming = new Map();
@@ -33,7 +34,7 @@ export async function framed(path, params, { signal } = {}) {
 
 /** Send JSON to the server; only where runs are allowed. */
 export async function post(path, value) {
-  const headers = { "Content-Type": "application/json", "X-FlowProfile": "1" };
+  const headers = { ...known(), "Content-Type": "application/json", "X-FlowProfile": "1" };
   const answer = await fetch(`/api/${path}`, { method: "POST", headers, body: JSON.stringify(value) });
   if (!answer.ok) throw new Refusal(await told(answer));
   return answer.json();
@@ -110,7 +111,7 @@ function query(params) {
 
 async function fetched(url, signal) {
   if (window.flowprofileExport) return window.flowprofileExport(url);
-  const answer = await fetch(url, { signal, headers: { Accept: "application/json, application/octet-stream" } });
+  const answer = await fetch(url, { signal, headers: { ...known(), Accept: "application/json, application/octet-stream" } });
   if (!answer.ok) throw new Refusal(await told(answer));
   return answer.arrayBuffer();
 }
@@ -121,5 +122,21 @@ async function told(answer) {
     return JSON.parse(text);
   } catch {
     return { fact: text || `The server answered ${answer.status}.`, consequence: "", remedy: "", evidence: "" };
+  }
+}
+
+function known() {
+  return token ? { Authorization: `Bearer ${token}` } : {};
+}
+
+/** The token that an address has behind its "#": a page in a notebook's frame gets no cookie. It leaves the address, and stays as long as the tab. */
+function remembered() {
+  const found = location.hash.match(/^#token=([\w-]+)$/)?.[1] ?? null;
+  if (found) history.replaceState(null, "", location.pathname + location.search);
+  try {
+    if (found) sessionStorage.setItem("flowprofile-token", found);
+    return found ?? sessionStorage.getItem("flowprofile-token");
+  } catch {
+    return found; // A frame may not be allowed to keep anything.
   }
 }
