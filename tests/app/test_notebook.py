@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from browsing import ITSELF, serving, watched
+from pages import at, drawn
 
 import flowprofile as fp
 from flowprofile.errors import DefinitionError, FlowProfileError
@@ -132,5 +133,15 @@ def test_a_notebook_on_another_port_shows_the_frame(browser, shown, host):
         assert not frame.locator(".refusal").count()
         (inside,) = [each for each in page.frames if each != page.main_frame]
         assert inside.url.endswith("/sample?label=1&seed=1"), "the token stays in the address"
-        inside.evaluate("() => location.reload()")
+        page.reload()
         frame.locator(":root[data-ready=true] figure.panel").first.wait_for(timeout=15_000)
+
+
+@pytest.mark.browser
+def test_in_a_tab_the_address_without_its_token_goes_on_as_long_as_the_tab(page, shown):
+    view = shown(view="sample", seed=1)
+    at(page, view.address, "")
+    assert page.url.endswith("/sample?seed=1")
+    page.reload()
+    drawn(page)
+    assert page.locator("figure.panel canvas.map").first.is_visible()
