@@ -31,6 +31,7 @@ from flowprofile.app.foreseen import (
     pairs,
     panels_of,
     states,
+    table,
     views,
 )
 from flowprofile.app.packs import Packs, key_of
@@ -95,10 +96,10 @@ def export(
     shown = Shown(opened(store))
     name, tree = shown.profiles.run(run)
     chosen = _chosen(name, tree, interventions, labels, seeds)
-    table = answers()
+    every = answers()
 
     def ask(name: str, pairs: Iterable[Pair]) -> tuple[bool, bytes]:
-        found = answered(shown, table[name], pairs)
+        found = answered(shown, every[name], pairs)
         return found.status_code == 200, bytes(found.body)
 
     told = {case: list(views(ask, case)) for case in chosen.cases()}
@@ -114,10 +115,11 @@ def export(
         for entries in told.values():
             packs.put(entries)
         packs.put(pairs(ask, chosen, panels))
+        packs.put(table(ask, chosen))
         for panel in panels.values():
             packs.put(blocks(ask, panel))
         packs.put(limits(ask, panels.values()))
-        packs.close({"defaults": dict(chosen.cases()[0]), "cases": len(told), "store": store})
+        packs.close({"defaults": dict(chosen.usual), "cases": len(told), "store": store})
         _put_in_place(folder, target, Path(scratch, "old"))
     sizes = [path.stat().st_size for path in target.rglob("*") if path.is_file()]
     left_out = tree.sizes[INTERVENTION] - len(chosen.interventions)
@@ -145,7 +147,7 @@ def _known(axis: str, values: Sequence[Any], known: Sequence[Any]) -> tuple[Any,
     for value in values:
         if value not in known:
             raise DefinitionError(f"This run has no {axis} {value!r}.", remedy=nearest(value, known))
-    return tuple(dict.fromkeys(values))
+    return tuple(value for value in known if value in values)
 
 
 def _catalogue(ask: Ask, chosen: Chosen) -> bytes:

@@ -17,6 +17,7 @@ from flowprofile.app.packs import REFUSED, Entry, key_of
 from flowprofile.app.spreadsheets import pairs_csv
 from flowprofile.app.views import KINDS, SIX
 from flowprofile.axes import INTERVENTION, LABEL, SEED
+from flowprofile.cases import CLEAN
 from flowprofile.errors import FlowProfileError
 
 VARIANTS: Final[Mapping[str, tuple[tuple[tuple[str, str], ...], ...]]] = {
@@ -46,6 +47,12 @@ class Chosen:
         """Every case as the parameters of an address."""
         whole = product(self.interventions, self.labels, self.seeds)
         return [(("run", self.run), (INTERVENTION, i), (LABEL, str(v)), (SEED, str(s))) for i, v, s in whole]
+
+    @property
+    def usual(self) -> tuple[Pair, ...]:
+        """The case of an address that names none."""
+        cases = self.cases()
+        return next((case for case in cases if (INTERVENTION, CLEAN) in case), cases[0])
 
     def beside(self, case: tuple[Pair, ...]) -> list[Pair]:
         """What cases that differ in one thing have different: another label first, from this one's on."""
@@ -103,6 +110,42 @@ def pairs(ask: Ask, chosen: Chosen, panels: Mapping[str, Mapping[str, Any]]) -> 
                     yield key_of("compare.csv", (*key, *more)), "", table
             for (name, found), key in product(shared.items(), keys):
                 yield key_of("compare", (*key, ("object", name))), "", as_json({"object": name, **found})
+
+
+def table(ask: Ask, chosen: Chosen) -> Iterator[Entry]:
+    """The table of cases with every column, for the page to choose from and to sort, and the cases' small pictures."""
+    run = ("run", chosen.run)
+    usual = json.loads(granted(*ask("sweep", [run])))
+    names, most = [offer["name"] for offer in usual["offered"]], usual["most"]
+    columns: list[Any] = []
+    rows: dict[tuple[str, ...], dict[str, Any]] = {}
+    for at in range(0, len(names), most):
+        asked = [run, *(("column", name) for name in names[at : at + most])]
+        for each, told in _pages(ask, chosen, asked):
+            found = rows.setdefault(each, {**told, "values": []})
+            found["values"] += told["values"]
+        columns += json.loads(granted(*ask("sweep", [*asked, ("limit", "1")])))["columns"]
+    told = {**usual, "note": "", "rows": list(rows.values()), "columns": columns}
+    yield key_of("sweep", chosen.usual), "", as_json(told | {"usual": [c["name"] for c in usual["columns"]]})
+    for case in chosen.cases():
+        *group, (_, seed) = case
+        fine, data = ask("thumbnails", [*group, ("seeds", seed)])
+        yield key_of("thumbnails", case), "" if fine else REFUSED, data
+
+
+def _pages(ask: Ask, chosen: Chosen, asked: list[Pair]) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
+    """Rows of the chosen cases, in the order of the axes; a label's seeds are read until all are found."""
+    for intervention, label in product(chosen.interventions, chosen.labels):
+        only = [("only", f"{INTERVENTION}={intervention}"), ("only", f"{LABEL}={label}")]
+        wanted, offset, more = set(chosen.seeds), 0, True
+        while wanted and more:
+            told = json.loads(granted(*ask("sweep", [*asked, *only, ("offset", str(offset))])))
+            for row in told["rows"]:
+                if row[SEED] in wanted:
+                    wanted.discard(row[SEED])
+                    yield (intervention, str(label), str(row[SEED])), row
+            offset += len(told["rows"])
+            more = bool(told["rows"]) and offset < told["cases"]
 
 
 def _both(

@@ -1,5 +1,6 @@
 // The exported folder in the server's place: answers lie in scripts beside the page, which are loaded when asked for.
 
+import { csvOf, tableOf } from "app/cases.js";
 import { Refusal } from "app/source.js";
 
 const HELD = 128 * 2 ** 20;
@@ -32,6 +33,11 @@ export async function answer(url) {
   }
   if (path === "compare") return encoded(await sides(params, taken("object"), taken("side")));
   if (path === "compare.csv") return joined(await tables(params, taken("object"), taken("side")));
+  if (path === "thumbnails") return pictures(params, taken("seeds").flatMap((seeds) => seeds.split(",")));
+  if (path.startsWith("sweep")) {
+    const found = tableOf(decoded(await part("sweep", new URLSearchParams())), params);
+    return path === "sweep" ? encoded(found) : new TextEncoder().encode(csvOf(found)).buffer;
+  }
   const layers = taken("layer");
   return layers.length ? encoded(await sideBySide(path, params, layers)) : joined([await part(path, params)]);
 }
@@ -58,6 +64,18 @@ async function sides(params, [object], others) {
     times: first.times.filter((t) => each.every((told) => told.times.includes(t))),
     pairs: each.map((told, i) => ({ ...told.pairs[0], sides: [0, i + 1] })),
   };
+}
+
+/** Small pictures below each other behind one header, as the server sends them. */
+async function pictures(params, seeds) {
+  const each = await Promise.all(seeds.map((seed) => part("thumbnails", added(params, "seed", seed))));
+  const ends = each.map((data) => 4 + new DataView(data.buffer, data.byteOffset).getUint32(0, true));
+  const told = { ...decoded(each[0].subarray(4, ends[0])), count: seeds.length };
+  const head = new TextEncoder().encode(JSON.stringify(told));
+  const start = new Uint8Array(4 + head.length);
+  new DataView(start.buffer).setUint32(0, head.length, true);
+  start.set(head, 4);
+  return joined([start, ...each.map((data, i) => data.subarray(ends[i]))]);
 }
 
 async function tables(params, _, others) {
