@@ -50,6 +50,8 @@ def app(
     into: Path | None, run: str, label: tuple[str, ...], seed: tuple[int, ...], intervention: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Look at STORE in a browser: samples, activations, attention, gradients, measures, comparisons, sweeps."""
+    if into is not None and (allow_run or beside):
+        raise click.UsageError("a folder of --export DIR computes nothing, and holds one store")
     if into is not None:
         _export(store, into, run, label, seed, intervention)
         return

@@ -4,6 +4,7 @@ import gzip
 import json
 import re
 from base64 import b64decode
+from functools import cache
 from urllib.parse import parse_qsl
 
 import pytest
@@ -69,8 +70,13 @@ def held(folder, name, pairs, part=""):
     return data(folder, file)[start:end]
 
 
+@cache
+def _shown(store):
+    return Shown(opened(store))
+
+
 def of_server(store, name, pairs):
-    found = answered(Shown(opened(store)), answers()[name], pairs)
+    found = answered(_shown(str(store)), answers()[name], pairs)
     assert found.status_code == 200, found.body
     return found.body
 
@@ -97,14 +103,14 @@ def test_the_catalogue_offers_what_is_exported_and_no_runs(folder):
     assert not told["runs_allowed"]
 
 
-def test_blocks_that_are_too_large_to_travel_whole_are_held_channel_by_channel(lively, tmp_path, monkeypatch):
-    monkeypatch.setattr("flowprofile.app.blocks.MOST", 64)
-    export(lively, tmp_path / "folder", interventions=["none"])
-    panel = json.loads(held(tmp_path / "folder", "activations", _case(lively)))["panels"][0]
+def test_blocks_that_are_too_large_to_travel_whole_are_held_channel_by_channel(small, tmp_path, monkeypatch):
+    monkeypatch.setattr("flowprofile.app.blocks.MOST", 8)
+    export(str(small), tmp_path / "folder")
+    panel = json.loads(held(tmp_path / "folder", "sample", _case(small)))["panels"][0]
     assert not panel["whole"]
     pairs, t = parse_qsl(panel["block"]), panel["times"][1]
-    told = of_server(lively, "block", [*pairs, ("times", str(t)), ("channel", "3")])
-    assert held(tmp_path / "folder", "block", pairs, f"{t}/3") == told
+    told = of_server(small, "block", [*pairs, ("times", str(t)), ("channel", "0")])
+    assert held(tmp_path / "folder", "block", pairs, f"{t}/0") == told
 
 
 def test_an_earlier_export_is_replaced_and_what_is_not_ours_is_left_alone(small, tmp_path):
