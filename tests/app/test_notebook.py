@@ -71,6 +71,8 @@ def test_a_store_has_one_server_and_a_selection_its_own(shown, small):
     assert urlsplit(first.address).netloc == urlsplit(second.address).netloc
     part = shown(fp.open(small).profile.sel(seed=[1, 2]))
     assert urlsplit(part.address).netloc != urlsplit(first.address).netloc
+    other = shown(fp.open(small).profile.sel(seed=[0, 1]))
+    assert urlsplit(other.address).netloc != urlsplit(part.address).netloc
     told = json.loads(get(part, "/api/catalogue", secret(part))[2])
     assert told["runs"][0]["seeds"] == [[1, 3]]
 
