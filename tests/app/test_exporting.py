@@ -203,7 +203,9 @@ def test_every_view_opens_from_a_disk_and_another_layer_can_be_chosen(exported, 
         assert not exported.locator(".refusal").count(), view
     _opened(exported, folder, "/activations?layer=mid_attn.fn")
     exported.locator("rect.layer.stored:not(.shown)").first.click()
-    exported.wait_for_function("document.querySelectorAll('rect.layer.shown').length === 2")
+    exported.locator("rect.layer.shown").nth(1).wait_for()
+    assert exported.locator("rect.layer.shown").count() == 2
+    assert exported.locator("figure.panel canvas.map").count() == 3
     assert exported.get_by_role("link", name="Run").count() == 0
 
 
