@@ -6,6 +6,7 @@ in words, an intervention by a glob, and what does not exist is refused by name.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -118,7 +119,11 @@ class ProfileAccessor:
     ) -> xr.DataTree | xr.Dataset:
         if IMAGE in asked:
             asked = {**self._by_image(asked[IMAGE], asked), **asked}
-        choices = [choose(axis, value, self._labels) for axis, value in asked.items() if axis != IMAGE]
+        choices = [
+            choose(axis, value, lambda: labels_of(self._tree))
+            for axis, value in asked.items()
+            if axis != IMAGE
+        ]
         wanted = self._wanted(objects, measures)
         parts = {path: _selected(path, unchunked(data), choices) for path, data in wanted.items()}
         nodes = {path: part for path, part in parts.items() if part is not None}
@@ -138,6 +143,22 @@ class ProfileAccessor:
             for path, part in nodes.items()
         }
         return xr.DataTree.from_dict({"/": root, **bare})
+
+    def view(self, **shown: Any) -> Any:
+        """The interface in a notebook: a frame on a server of this process (extra ``app``).
+
+        Parameters
+        ----------
+        shown
+            ``view`` (``"sample"``, ``"activations"``, ``"attention"``, ``"gradients"``, ``"measures"``, ``"compare"``,
+            ``"sweep"``), ``label``, ``seed``, ``intervention``, ``time`` and ``layer`` at first, ``height`` in pixels.
+
+        Returns
+        -------
+        flowprofile.app.notebook.View
+            Shown where it is the last value of a cell; its text is the address, and ``close()`` ends the server.
+        """
+        return import_module("flowprofile.app.notebook").view(self._tree, **shown)
 
     @property
     def status(self) -> xr.DataTree:
@@ -213,17 +234,19 @@ class ProfileAccessor:
         seeds = np.atleast_1d(coords[SEED].values).tolist() if named else []
         return {SEED: seeds_of_images(value, dict(zip(seeds, named, strict=True)))}
 
-    def _labels(self) -> Labels:
-        for node in (self._tree, *self._tree.parents):
-            names = [str(name) for name in node.attrs.get("label_attributes", ())]
-            known = {n: np.atleast_1d(node.coords[n].values) for n in names if node.coords[n].dtype == bool}
-            if known:
-                return Labels(np.atleast_1d(node.coords[LABEL].values), known)
-            if PROMPT in node.coords:
-                numbers = np.atleast_1d(node.coords[LABEL].values)
-                texts = np.atleast_1d(node.coords[PROMPT].values)
-                return Labels(numbers, {}, dict(zip(texts.tolist(), numbers.tolist(), strict=True)))
-        return Labels(np.zeros(0, np.int64), {})
+
+def labels_of(tree: xr.DataTree) -> Labels:
+    """The labels of the run that a tree is, or is a part of, as they may be said."""
+    for node in (tree, *tree.parents):
+        names = [str(name) for name in node.attrs.get("label_attributes", ())]
+        known = {n: np.atleast_1d(node.coords[n].values) for n in names if node.coords[n].dtype == bool}
+        if known:
+            return Labels(np.atleast_1d(node.coords[LABEL].values), known)
+        if PROMPT in node.coords:
+            numbers = np.atleast_1d(node.coords[LABEL].values)
+            texts = np.atleast_1d(node.coords[PROMPT].values)
+            return Labels(numbers, {}, dict(zip(texts.tolist(), numbers.tolist(), strict=True)))
+    return Labels(np.zeros(0, np.int64), {})
 
 
 def _in_run(

@@ -42,6 +42,8 @@ class Guard:
     """Names under which the server may be called, without port."""
     token: str = ""
     """What a caller must know; empty on a loopback address."""
+    secret: str = "/"
+    """How the paths begin that need the token."""
     scripts: str = ""
     """Digests of the inline scripts of our own page."""
     frames: str = ""
@@ -71,9 +73,10 @@ class Guard:
             return _no(405, "Only GET, HEAD and POST are answered.")
         if len(scope.get("query_string", b"")) > LONGEST:
             return _no(414, f"An address has at most {LONGEST} characters of query.")
-        if self.token and not self._knows(scope, headers):
+        known = not self.token or self._knows(scope, headers)
+        if not known and scope["path"].startswith(self.secret):
             return _no(401, "The token is missing; use the address that the server printed.")
-        if self.token and any(_is_token(part) for part in _parts(scope)):
+        if self.token and known and any(_is_token(part) for part in _parts(scope)):
             return self._admitted(scope)
         if scope["path"].startswith("/api") and headers.get(b"sec-fetch-site") == b"cross-site":
             return _no(403, "Another site's page asks.")

@@ -24,6 +24,14 @@ TYPES: Final = {
 }
 MAP: Final = "<!-- modules -->"
 """Where the page's own modules are named."""
+SCRIPT: Final = '<script type="module" src="/static/app.js"></script>'
+ENTRY: Final = 'import "app/exported.js"; import "app/app.js";'
+"""Starts the exported page: first what answers in the server's place."""
+POLICY: Final = (
+    "default-src 'none'; script-src 'self' file: data: {digests}; style-src 'self' file: 'unsafe-inline'; "
+    "img-src data: blob:; connect-src 'none'; worker-src 'none'; base-uri 'none'; form-action 'none'"
+)
+"""Of an exported page: it can ask nobody for anything. A file's own folder is 'self' in some browsers only."""
 
 
 @cache
@@ -47,7 +55,34 @@ def index() -> str:
 
 def script_digest() -> str:
     """The digest by which the content policy knows the import map."""
-    return f"'sha256-{b64encode(hashlib.sha256(module_map().encode()).digest()).decode()}'"
+    return _digest(module_map())
+
+
+def _digest(script: str) -> str:
+    return f"'sha256-{_base64(hashlib.sha256(script.encode()).digest())}'"
+
+
+def _base64(data: bytes) -> str:
+    return b64encode(data).decode()
+
+
+def standalone() -> str:
+    """The page as one that opens from a disk, where modules can be loaded from nowhere but the page itself."""
+    names = [name for name in files() if name.endswith(".js")]
+    modules = {
+        f"app/{name}": f"data:text/javascript;base64,{_base64(files()[name].read_bytes())}" for name in names
+    }
+    scripts = {"importmap": json.dumps({"imports": modules}), "module": ENTRY}
+    digests = " ".join(_digest(text) for text in scripts.values())
+    policy = f'<meta http-equiv="Content-Security-Policy" content="{POLICY.format(digests=digests)}">'
+    inside = "\n    ".join(
+        [policy, *(f'<script type="{kind}">{text}</script>' for kind, text in scripts.items())]
+    )
+    text = (FOLDER / "index.html").read_text(encoding="utf-8")
+    for old, new in ((MAP, inside), (SCRIPT, ""), ("/static/style.css", "style.css")):
+        assert old in text, f"index.html lacks {old!r}"
+        text = text.replace(old, new)
+    return text
 
 
 def plotly() -> Path:

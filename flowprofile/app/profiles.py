@@ -20,15 +20,24 @@ class Profiles:
     url: str
     storage_options: Mapping[str, str] | None = None
     _tree: xr.DataTree | None = None
+    kept: bool = False
+    """Whether the tree is shown as it was given, and never opened again."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
     def of_tree(cls, tree: xr.DataTree) -> "Profiles":
-        """A profile that is open already."""
-        return cls(str(tree.attrs.get("flowprofile_url", "")), None, tree)
+        """A profile that is open already, perhaps a selection."""
+        return cls(str(tree.attrs.get("flowprofile_url", "")), None, tree, kept=True)
+
+    def show(self, tree: xr.DataTree) -> None:
+        """Show another tree from now on."""
+        with self._lock:
+            self._tree = tree
 
     def refresh(self) -> None:
         """Open the store again, with what it holds by now."""
+        if self.kept:
+            return
         with self._lock:
             self._tree = opening.open(self.url, storage_options=self.storage_options)
 

@@ -4,7 +4,7 @@ Everything is read through `opening.open`; nothing here imports torch, but what 
 are allowed.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -69,7 +69,8 @@ def application(
     token
         What every caller must know, where others than this machine can call.
     frames
-        Addresses of pages that may show this one in a frame.
+        Addresses of pages that may show this one in a frame. A frame gets no cookie, so the page itself, which holds
+        nothing of the store, is then given to whoever asks, and sends the token along with what it asks.
     """
     page.plotly()  # refused before the server starts, not when the first curve is drawn
     profiles = store if isinstance(store, Profiles) else opened(store, storage_options)
@@ -78,7 +79,14 @@ def application(
     running, lifespan = _runs(profiles) if allow_run else ([], None)
     routes = [*_pages(), *_api(shown), *running]
     inside = Starlette(routes=routes, exception_handlers={404: _not_found}, lifespan=lifespan)
-    return Guard(inside, hosts=hosts, token=token, scripts=page.script_digest(), frames=frames)
+    return Guard(
+        inside,
+        hosts=hosts,
+        token=token,
+        secret="/api" if frames else "/",
+        scripts=page.script_digest(),
+        frames=frames,
+    )
 
 
 def _runs(profiles: Profiles) -> tuple[list[BaseRoute], Any]:
@@ -120,42 +128,39 @@ def _pages() -> list[BaseRoute]:
     ]
 
 
-def _api(shown: Shown) -> list[BaseRoute]:
-    answers: dict[str, Answer] = {
-        "catalogue": _catalogue,
-        "limits": lambda shown, asked: blocks.limits(_tree(shown, asked), asked),
+def answers() -> dict[str, Answer]:
+    """What can be asked for behind ``/api``, and who answers; whoever exports a profile asks the same."""
+    views: dict[str, Answer] = {
         "measures": lambda shown, asked: measures(_tree(shown, asked), asked),
         "compare": lambda shown, asked: compare(shown.profiles, asked, others=shown.others),
         "sweep": lambda shown, asked: sweep(_tree(shown, asked), asked),
         **{name: _pictures(name) for name in KINDS},
     }
-    tables: dict[str, Callable[[Any], str]] = {
-        "measures": curves_csv,
-        "compare": pairs_csv,
-        "sweep": sweep_csv,
+    tables = {"measures": curves_csv, "compare": pairs_csv, "sweep": sweep_csv}
+    return {
+        "catalogue": _catalogue,
+        "block": _block,
+        "limits": lambda shown, asked: blocks.limits(_tree(shown, asked), asked),
+        "thumbnails": _thumbnails,
+        **views,
+        **{f"{name}.csv": _table(views[name], each) for name, each in tables.items()},
     }
-    return [
-        Route("/api/block", _asked(shown, _block), methods=["GET"]),
-        Route("/api/thumbnails", _asked(shown, _thumbnails), methods=["GET"]),
-        *(
-            Route(f"/api/{name}.csv", _asked(shown, _table(answers[name], each)))
-            for name, each in tables.items()
-        ),
-        *(Route(f"/api/{name}", _asked(shown, each), methods=["GET"]) for name, each in answers.items()),
-    ]
 
 
-def _asked(shown: Shown, each: Answer) -> Callable[[Request], Response]:
-    """An endpoint: the address is read, the answer made, and a refusal told as one."""
+def answered(shown: Shown, each: Answer, pairs: Iterable[tuple[str, str]]) -> Response:
+    """The answer to one address: it is read, the answer made, and a refusal told as one."""
+    try:
+        found = each(shown, query(pairs))
+    except FlowProfileError as error:
+        return refused(error)
+    return found if isinstance(found, Response) else answer(found)
 
-    def endpoint(request: Request) -> Response:
-        try:
-            found = each(shown, query(request.query_params.multi_items()))
-        except FlowProfileError as error:
-            return refused(error)
-        return found if isinstance(found, Response) else answer(found)
 
-    return endpoint
+def _api(shown: Shown) -> list[BaseRoute]:
+    def endpoint(each: Answer) -> Callable[[Request], Response]:
+        return lambda request: answered(shown, each, request.query_params.multi_items())
+
+    return [Route(f"/api/{name}", endpoint(each), methods=["GET"]) for name, each in answers().items()]
 
 
 def _tree(shown: Shown, asked: Query) -> xr.DataTree:
@@ -171,8 +176,7 @@ def _tree(shown: Shown, asked: Query) -> xr.DataTree:
 
 
 def _catalogue(shown: Shown, _: Query) -> Any:
-    if shown.profiles.url:
-        shown.profiles.refresh()
+    shown.profiles.refresh()
     return catalogue(shown.profiles, runs_allowed=shown.runs_allowed, others=list(shown.others))
 
 

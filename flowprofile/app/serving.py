@@ -66,7 +66,12 @@ def server_of(application: "Guard") -> "uvicorn.Server":
 
     return uvicorn.Server(
         uvicorn.Config(
-            application, log_level="warning", lifespan="on", timeout_graceful_shutdown=2, server_header=False
+            application,
+            log_level="warning",
+            lifespan="on",
+            timeout_graceful_shutdown=2,
+            ws="none",
+            server_header=False,
         )
     )
 

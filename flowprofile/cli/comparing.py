@@ -97,7 +97,7 @@ def compare(
         delta=_deltas(deltas) or DELTAS,
         alpha=alpha,
         family=family,
-        label=None if labels is None else [_label(text) for text in labels.split(",")],
+        label=None if labels is None else [options.label_said(text) for text in labels.split(",")],
         intervention=intervention,
         seed=None if seeds is None else list(seeds),
         time=_states(states),
@@ -126,15 +126,7 @@ def _between(text: str | None) -> Any:
             f"--between {text!r} does not name two values of one axis; write for instance label=6,label=7"
         )
     axis = axes.pop()
-    return {axis: tuple(_label(value) if axis == "label" else value for _, _, value in parts)}
-
-
-def _label(text: str) -> int | str | list[str]:
-    """A number, bits such as 0110, or names of attributes joined by +."""
-    text = text.strip()
-    if re.fullmatch("[01]{2,}", text):
-        return text
-    return int(text) if text.isdecimal() else text.split("+")
+    return {axis: tuple(options.label_said(value) if axis == "label" else value for _, _, value in parts)}
 
 
 def _deltas(texts: tuple[str, ...]) -> list[float]:

@@ -148,3 +148,11 @@ def as_json(command: Command) -> Command:
 def store_of(into: str | None, pipeline: str) -> str:
     """The store that is meant when none is named."""
     return into if into is not None else str(Path("out") / Path(pipeline).stem)
+
+
+def label_said(text: str) -> int | str | list[str]:
+    """A number, bits such as 0110, or names of attributes joined by +."""
+    text = text.strip()
+    if re.fullmatch("[01]{2,}", text):
+        return text
+    return int(text) if text.isdecimal() else text.split("+")

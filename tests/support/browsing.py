@@ -23,7 +23,7 @@ def chromium():
 
 
 @contextmanager
-def watched(browser, forgiven=(), **options):
+def watched(browser, forgiven=(), *, hosts=(ITSELF,), **options):
     """A fresh context's page, which may say no error and ask no other host; `options` are those of a context.
 
     `forgiven` are parts of messages that may be said; it is read at the end.
@@ -37,8 +37,10 @@ def watched(browser, forgiven=(), **options):
         yield context.new_page()
         wrong = [text for text in said if not any(part in text for part in forgiven)]
         assert not wrong, f"the console says: {wrong}"
-        hosts = {url.hostname for url in asked if url.scheme not in ("data", "blob", "about")}
-        assert hosts <= {ITSELF}, f"the page asks {sorted(map(str, hosts - {ITSELF}))}"
+        others = {url.hostname for url in asked if url.scheme not in ("data", "blob", "about", "file")} - {
+            *hosts
+        }
+        assert not others, f"the page asks {sorted(map(str, others))}"
     finally:
         context.close()
 

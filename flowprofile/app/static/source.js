@@ -1,5 +1,6 @@
 // Where numbers come from: the server behind /api, or the folder that was exported.
 
+const token = remembered();
 const HELD = 192 * 2 ** 20;
 const held = new Map();
 const coming = new Map();
@@ -33,7 +34,7 @@ export async function framed(path, params, { signal } = {}) {
 
 /** Send JSON to the server; only where runs are allowed. */
 export async function post(path, value) {
-  const headers = { "Content-Type": "application/json", "X-FlowProfile": "1" };
+  const headers = { ...known(), "Content-Type": "application/json", "X-FlowProfile": "1" };
   const answer = await fetch(`/api/${path}`, { method: "POST", headers, body: JSON.stringify(value) });
   if (!answer.ok) throw new Refusal(await told(answer));
   return answer.json();
@@ -84,19 +85,23 @@ function keep(panel, block, channel) {
   }
 }
 
-/** The blocks of an answer, one for each state: half floats as their bits, with the shape after time. */
+/** The blocks of an answer, one for each state: half floats as their bits, with the shape after time.
+ *  An exported folder gives several answers one after the other. */
 export function unpack(data) {
-  const length = new DataView(data).getUint32(0, true);
-  const head = JSON.parse(new TextDecoder().decode(new Uint8Array(data, 4, length)));
-  const size = head.shape.reduce((a, b) => a * b, 1);
-  return head.times.map((t, i) => ({
-    t,
-    shape: head.shape,
-    scale: head.scale,
-    missing: head.missing[t] ?? null,
-    // A copy, so that a state that is dropped frees its bytes.
-    values: new Uint16Array(data, 4 + length + 2 * size * i, size).slice(),
-  }));
+  const found = [];
+  for (let at = 0; at < data.byteLength;) {
+    const length = new DataView(data).getUint32(at, true);
+    const head = JSON.parse(new TextDecoder().decode(new Uint8Array(data, at + 4, length)));
+    const size = head.shape.reduce((a, b) => a * b, 1);
+    at += 4 + length;
+    for (const t of head.times) {
+      // A copy, so that a state that is dropped frees its bytes.
+      const values = new Uint16Array(data, at, size).slice();
+      found.push({ t, shape: head.shape, scale: head.scale, missing: head.missing[t] ?? null, values });
+      at += 2 * size;
+    }
+  }
+  return found;
 }
 
 function query(params) {
@@ -106,7 +111,7 @@ function query(params) {
 
 async function fetched(url, signal) {
   if (window.flowprofileExport) return window.flowprofileExport(url);
-  const answer = await fetch(url, { signal, headers: { Accept: "application/json, application/octet-stream" } });
+  const answer = await fetch(url, { signal, headers: { ...known(), Accept: "application/json, application/octet-stream" } });
   if (!answer.ok) throw new Refusal(await told(answer));
   return answer.arrayBuffer();
 }
@@ -117,5 +122,21 @@ async function told(answer) {
     return JSON.parse(text);
   } catch {
     return { fact: text || `The server answered ${answer.status}.`, consequence: "", remedy: "", evidence: "" };
+  }
+}
+
+function known() {
+  return token ? { Authorization: `Bearer ${token}` } : {};
+}
+
+/** The token that an address has behind its "#": a page in a notebook's frame gets no cookie. It leaves the address, and stays as long as the tab. */
+function remembered() {
+  const found = location.hash.match(/^#token=([\w-]+)$/)?.[1] ?? null;
+  if (found) history.replaceState(null, "", location.pathname + location.search);
+  try {
+    if (found) sessionStorage.setItem("flowprofile-token", found);
+    return found ?? sessionStorage.getItem("flowprofile-token");
+  } catch {
+    return found; // A frame may not be allowed to keep anything.
   }
 }
