@@ -7,6 +7,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from browsing import serving, watched
 from curved_stores import curved
+from pages import READY
 from playwright.sync_api import expect
 
 import flowprofile as fp
@@ -37,7 +38,7 @@ def switched(url):
 
 
 def ready(page):
-    page.wait_for_selector("html[data-ready]")
+    page.wait_for_selector(READY)
 
 
 def opened(page, address):
@@ -47,7 +48,8 @@ def opened(page, address):
 
 
 def asked(page):
-    """What the address says by now."""
+    """What the address says when it has caught up with the page."""
+    page.wait_for_selector(READY)
     return parse_qs(urlsplit(page.url).query)
 
 
