@@ -4,12 +4,13 @@ Everything is read through `opening.open`; nothing here imports torch, but what 
 are allowed.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import xarray as xr
+from anyio import CapacityLimiter, to_thread
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, PlainTextResponse, Response
@@ -31,6 +32,8 @@ from flowprofile.errors import FlowProfileError, StoreError, nearest
 
 PAGES: Final = ("sample", "activations", "attention", "gradients", "measures", "compare", "sweep", "run")
 """Every view; its path is the page's address, and behind /api its JSON."""
+AT_ONCE: Final = 4
+"""Answers that are made side by side; others wait, so that memory has a bound however many ask."""
 Answer = Callable[["Shown", Query], Any]
 
 
@@ -157,8 +160,14 @@ def answered(shown: Shown, each: Answer, pairs: Iterable[tuple[str, str]]) -> Re
 
 
 def _api(shown: Shown) -> list[BaseRoute]:
-    def endpoint(each: Answer) -> Callable[[Request], Response]:
-        return lambda request: answered(shown, each, request.query_params.multi_items())
+    turns = CapacityLimiter(AT_ONCE)
+
+    def endpoint(each: Answer) -> Callable[[Request], Awaitable[Response]]:
+        async def answer_in_turn(request: Request) -> Response:
+            pairs = request.query_params.multi_items()
+            return await to_thread.run_sync(answered, shown, each, pairs, limiter=turns)
+
+        return answer_in_turn
 
     return [Route(f"/api/{name}", endpoint(each), methods=["GET"]) for name, each in answers().items()]
 
