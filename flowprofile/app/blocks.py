@@ -24,6 +24,8 @@ from flowprofile.store.lazy import STATUS
 
 MOST: Final = 4 << 20
 """Bytes of one state's block; of a larger one single channels are sent."""
+PLANES: Final = 4
+"""Colours of a picture, or channels of a latent one."""
 LARGEST: Final = 64 << 20
 """Bytes of one answer."""
 SPREAD: Final = 128
@@ -57,8 +59,8 @@ class Picture:
 
     @property
     def whole(self) -> bool:
-        """Whether a block travels whole."""
-        return self.bytes <= MOST
+        """Whether a block travels whole; the few planes of a picture always do."""
+        return self.bytes <= MOST or prod(self.shape[:-2]) <= PLANES
 
 
 def picture_of(tree: xr.DataTree, node: str, variable: str) -> Picture:

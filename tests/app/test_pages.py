@@ -267,6 +267,37 @@ def test_a_gradient_volume_turns_in_three_dimensions(page, address):
     assert "at t = 500" in said
 
 
+def test_a_latent_model_is_shown_by_channel_by_prompt_and_by_half(page, tmp_path):
+    import saved_folders
+
+    layer = "mid_block.attentions.0.transformer_blocks.0.attn2"
+    found = fp.profile(
+        str(saved_folders.folder("UNet2DConditionModel")),
+        seeds="0:1",
+        labels=["a cat"],
+        into=tmp_path / "store",
+        sampler={"rule": "scheduler", "steps": 5, "guidance_scale": 3.0},
+        stages={
+            "trajectory": {},
+            "decoded": {},
+            "activations": {"layers": layer, "guidance": ["uncond", "cond"]},
+            "max_channel": {"layers": layer},
+            "attention_maps": {"layers": layer},
+        },
+    )
+    with serving(application(str(tmp_path / "store"))) as here:
+        at(page, here, "/sample?time=402&channel=2")
+        assert told(page, "trajectory").endswith("t = 402, channel 2 of 4")
+        assert page.locator("figure.panel").count() == 2
+        assert "a cat" in page.locator("#label").inner_text()
+        at(page, here, "/activations?time=402")
+        channel = int(found["max_channel"]["channel"].sel(time=402, layer=layer).squeeze())
+        assert told(page, f"activations/{layer}") == f"guidance cond, channel {channel} of 128"
+        assert page.locator(".mark").inner_text() == f"★ c* everywhere: {channel}"
+        at(page, here, "/attention?time=402&channel=3")
+        assert told(page, f"attention_maps/{layer}") == "token 3 of 16"
+
+
 def test_names_from_a_store_are_text_and_never_markup(page, tmp_path):
     from flowprofile import running
 

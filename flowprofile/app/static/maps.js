@@ -4,7 +4,7 @@ import { channelOf, timeOf } from "app/controls.js";
 import { make, notComputed, picker, save } from "app/dom.js";
 import { picture, summed, weighted } from "app/half.js";
 import { field, pixelsOf, resampled } from "app/masks.js";
-import { planesOf, TITLES } from "app/images.js";
+import { reach, sampleOf, TITLES } from "app/images.js";
 import { Panel, together } from "app/panel.js";
 import { blocks, cached, isComing, json } from "app/source.js";
 import { read, set } from "app/state.js";
@@ -86,7 +86,7 @@ class Maps {
       [block] = await blocks(panel.told, [t], { channel, signal });
       if (turn.signal.aborted) return null;
     }
-    if (params.get("colour") !== "each" && !panel.told.image) await this.#range(panel, turn);
+    if (params.get("colour") !== "each" && panel !== this.reference) await this.#range(panel, turn);
     if (turn.signal.aborted) return null;
     this.#paint(panel, block, t, params);
     return null;
@@ -95,7 +95,7 @@ class Maps {
   #paint(panel, block, t, params) {
     const mask = this.mask(params);
     panel.outline(mask && field(mask, ...this.image), ...this.image);
-    if (panel.told.image) return panel.draw({ ...planesOf(block), range: panel.told.range, told: `t = ${t}` });
+    if (panel === this.reference) return panel.draw({ ...sampleOf(panel.told, block, 0), told: `t = ${t}` });
     const { values, told, channel } = this.#values(panel, block, t, params);
     if (panel.told.root) values.forEach((value, i) => (values[i] = Math.sqrt(Math.max(0, value))));
     const fixed = params.get("colour") !== "each" && this.limits.get(panel);
@@ -132,7 +132,7 @@ class Maps {
   #stored(mark, panel, t) {
     const at = mark.times.indexOf(t);
     const channel = mark.layers[panel.told.title]?.[at];
-    return at >= 0 && channel >= 0 ? channel : null;
+    return at >= 0 && channel >= 0 ? channel + conditional(panel.told) : null;
   }
 
   /** c* of the drawn mask, from the block that is here: nothing is sampled, nothing is asked. */
@@ -140,7 +140,8 @@ class Maps {
     const mask = this.mask(params);
     if (!mask) return null;
     const sums = weighted(block, resampled(field(mask, ...this.image), this.image, panel.size));
-    return sums.reduce((best, value, i) => (value > sums[best] ? i : best), 0);
+    const first = conditional(panel.told);
+    return sums.subarray(first).reduce((best, value, i) => (value > sums[best] ? first + i : best), first);
   }
 
   /** How a panel's channel is chosen: as the address says, and where it says nothing, the strongest one that is stored. */
@@ -161,7 +162,7 @@ class Maps {
     return rows.filter(([, at]) => at !== null).map(([told, at]) => make("button", {
       type: "button", class: "mark", "aria-pressed": String(at === channel),
       on: { click: () => set({ channel: at, show: null }) },
-    }, `${at === channel ? "★" : "☆"} ${told}: ${at}`));
+    }, `${at === channel ? "★" : "☆"} ${told}: ${at - conditional(panel.told)}`));
   }
 
   async #range(panel, turn) {
@@ -235,6 +236,11 @@ export function sizeOf(told) {
   return told.leading.reduce((size, { size: each }) => size * each, 1);
 }
 
+/** Where the conditional half of a guided step begins in a block that holds both: c* is of that half. */
+function conditional(told) {
+  return told.leading[0]?.name === "guidance" ? sizeOf(told) - sizeOf(told) / told.leading[0].size : 0;
+}
+
 function strongestIn(mark) {
   const of = mark.statistic === "sum" ? "c*" : `c* by ${mark.statistic}`;
   return mark.mask === "everywhere" ? `${of} everywhere` : `${of} within ${mark.mask}`;
@@ -269,13 +275,4 @@ function plural(told) {
 function nameOf(panels) {
   const names = new Set(panels.flatMap((each) => each.leading.map(({ name }) => name)));
   return names.size === 1 ? [...names][0].replace(/^./, (c) => c.toUpperCase()) : "Channel";
-}
-
-function reach(values) {
-  let [low, high] = [Infinity, -Infinity];
-  for (const value of values) {
-    if (value < low) low = value;
-    if (value > high) high = value;
-  }
-  return { low, high };
 }
