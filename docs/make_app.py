@@ -15,8 +15,8 @@ WIDTH = 1280
 VIEWS = {
     "sample": ("/sample?label=6&seed=1&time=300&mask=eyes", 900),
     "activations": ("/activations?label=6&seed=1&time=300", 860),
-    "attention": ("/attention?label=6&seed=1&time=300", 700),
-    "gradients": ("/gradients?label=6&seed=1&time=500&colour=log", 1240),
+    "attention": ("/attention?label=6&seed=1&time=300", 780),
+    "gradients": ("/gradients?label=6&seed=1&time=500&colour=clip", 1240),
     "measures": ("/measures?label=6&seed=1&time=400&intervention=none", 1100),
     "compare": ("/compare?label=6&seed=1&time=300&side=label%3D14", 1320),
     "sweep": ("/sweep", 900),

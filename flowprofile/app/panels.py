@@ -48,7 +48,8 @@ def panel(run: str, tree: xr.DataTree, picture: Picture, where: Where) -> dict[s
         "node": picture.node,
         "variable": picture.variable,
         "title": str(attrs.get(LAYER, picture.node)),
-        "told": str(attrs.get("long_name", picture.variable)),
+        "told": _told(picture),
+        "grid": picture.shape[-2:] != tuple(dict(tree.attrs.get("model", {})).get("shape", ()))[-2:],
         "unit": str(attrs.get("units", "1")),
         "image": picture.variable in IMAGES and picture.array.sizes.get(CHANNEL, 0) in (1, 3),
         "root": str(tree[picture.node].attrs.get("kind")) in ENERGIES,
@@ -61,6 +62,18 @@ def panel(run: str, tree: xr.DataTree, picture: Picture, where: Where) -> dict[s
         "block": urlencode(asked),
         "python": python(picture, where),
     }
+
+
+def _told(picture: Picture) -> str:
+    """What a panel is of; a sum of layers says of which."""
+    text, layers = (
+        str(picture.array.attrs.get("long_name", picture.variable)),
+        picture.array.attrs.get("layers"),
+    )
+    if not layers:
+        return text
+    rest = f" and {len(layers) - 1} more" if len(layers) > 1 else ""
+    return f"{text}: {layers[0]}{rest}"
 
 
 def _case(where: Where) -> Mapping[str, Any]:

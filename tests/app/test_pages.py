@@ -105,6 +105,30 @@ def test_the_strongest_channel_is_the_stored_one_and_that_of_a_mask_is_worked_ou
     assert told(page, MID) == f"channel {face} of 64"
 
 
+def test_between_the_states_that_c_star_keeps_the_nearest_one_is_shown_and_named(page, address, tree):
+    """c* is stored at every other state; at 450 it is that of 500 or 400, and its picture is that channel's."""
+    at(page, address, "/activations?label=6&seed=1&time=450&layer=mid_attn.fn")
+    channel = tree["max_channel"]["channel"].sel(intervention="none", label=6, seed=1, layer="mid_attn.fn")
+    mark = page.locator(f"{PANEL} .mark").first.inner_text()
+    near = int(mark.partition("at t = ")[2].partition(":")[0])
+    assert near in (400, 500)
+    assert told(page, MID) == f"channel {int(channel.sel(time=near))} of 64"
+    page.get_by_role("button", name="Python").click()
+    assert f"time=450).isel(channel={int(channel.sel(time=near))})" in page.locator("#help pre").inner_text()
+
+
+def test_an_address_without_a_state_means_the_same_in_every_view(page, address):
+    for view in ("sample", "activations", "attention", "gradients", "measures"):
+        at(page, address, f"/{view}")
+        assert abs(int(page.locator("#time-told").inner_text().partition(" ")[0]) - 500) <= 50
+
+
+def test_a_mask_that_is_none_is_named_and_not_shown(page, address):
+    at(page, address, "/sample?mask=5,99999")
+    assert "99999 is no region and no pixel from 0 to 1023" in page.locator("#said").inner_text()
+    assert page.locator(".mask .code").count() == 0
+
+
 def test_layers_are_chosen_in_the_drawing_and_one_that_is_not_stored_says_what_computes_it(page, address):
     at(page, address, "/activations")
     page.get_by_role("checkbox", name="ups.1.2.fn, ").click()
@@ -288,6 +312,7 @@ def test_a_latent_model_is_shown_by_channel_by_prompt_and_by_half(page, tmp_path
     with serving(application(str(tmp_path / "store"))) as here:
         at(page, here, "/sample?time=402&channel=2")
         assert told(page, "trajectory").endswith("t = 402, channel 2 of 4")
+        assert "x (cells)" not in page.locator("figure[data-node='trajectory']").inner_text()
         assert page.locator("figure.panel").count() == 2
         assert "a cat" in page.locator("#label").inner_text()
         at(page, here, "/activations?time=402")
@@ -324,7 +349,7 @@ def test_a_store_of_ten_thousand_declared_seeds_opens_within_a_second_of_its_own
         began = page.evaluate("performance.timeOrigin + performance.now()")
         at(page, here, "/sample?seed=3")
         took = page.evaluate("performance.timeOrigin + performance.now()") - began
-        assert page.locator("span", has_text="of 10,000").count() == 1
+        assert page.locator("span", has_text="10,000 in this run").count() == 1
         catalogue = json.loads(page.request.get(f"{here}/api/catalogue").text())
         assert catalogue["runs"][0]["seeds"] == [[0, 10000]]
     print(f"ten thousand seeds opened in {took:.0f} ms")

@@ -41,6 +41,7 @@ export function drawMaskTools(panel, regions) {
   function given(text) {
     try {
       set({ mask: maskText(numbered(text, height, width), regions) });
+      say("");
     } catch (error) {
       say(error.message);
     }
@@ -77,7 +78,7 @@ export function drawMaskTools(panel, regions) {
       make("div", { class: "row" }, region, make("label", { class: "control" }, make("span", {}, "Pixels, or rows:columns"), numbers)),
       make("label", { class: "control" }, make("span", {}, `PNG, black and white, ${width} × ${height}`), file), count, used),
     show(text) {
-      pixels = new Set(pixelsOf(text, regions) ?? []);
+      pixels = new Set(pixelsOf(text, regions, height * width) ?? []);
       panel.outline(pixels.size ? field([...pixels], height, width) : null, height, width);
       count.textContent = told(pixels.size);
       region.querySelector("select").value = regions[text] ? text : "";
@@ -95,8 +96,9 @@ function numbered(text, height, width) {
     if (y1 > height || x1 > width || y0 >= y1 || x0 >= x1) throw new Error(`Rows ${y0}:${y1} and columns ${x0}:${x1} are not within ${height} × ${width}.`);
     return Array.from({ length: (y1 - y0) * (x1 - x0) }, (_, i) => (y0 + Math.floor(i / (x1 - x0))) * width + x0 + (i % (x1 - x0)));
   }
-  const pixels = text.split(/[\s,]+/).filter(Boolean).map(Number);
-  const wrong = pixels.find((n) => !Number.isInteger(n) || n < 0 || n >= height * width);
-  if (wrong !== undefined) throw new Error(`${wrong} is no pixel; they are numbered y × ${width} + x, 0 to ${height * width - 1}.`);
+  const parts = text.split(/[\s,]+/).filter(Boolean);
+  const pixels = parts.map(Number);
+  const wrong = parts.find((_, i) => !Number.isInteger(pixels[i]) || pixels[i] < 0 || pixels[i] >= height * width);
+  if (wrong !== undefined) throw new Error(`"${wrong}" is no pixel; they are numbered y × ${width} + x, 0 to ${height * width - 1}.`);
   return [...new Set(pixels)].sort((a, b) => a - b);
 }

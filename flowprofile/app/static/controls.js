@@ -5,6 +5,7 @@ import { read, set } from "app/state.js";
 
 const form = document.getElementById("controls");
 form.addEventListener("submit", (event) => event.preventDefault());
+const HALF_WAY = 500;
 let drawn = "";
 let playing = null;
 
@@ -20,11 +21,15 @@ export function drawControls(app) {
   settle(app, params);
 }
 
-/** The kept state the address means: the nearest one, or the middle of all. */
+/** The kept state the address means, or the nearest one; half way where it means none, the same in every view. */
 export function timeOf(times, params = read().params) {
   if (!times?.length) return null;
-  if (params.get("time") === null) return times[Math.floor(times.length / 2)];
-  const wanted = Number(params.get("time"));
+  const asked = Number.parseInt(params.get("time"), 10);
+  return nearest(times, Number.isNaN(asked) ? HALF_WAY : asked);
+}
+
+/** The state of these that is nearest to another. */
+export function nearest(times, wanted) {
   return times.reduce((best, t) => (Math.abs(t - wanted) < Math.abs(best - wanted) ? t : best), times[0]);
 }
 
@@ -75,14 +80,14 @@ function casePickers(app) {
   return [
     picker("label", "Label", labels.map(({ label, told }) => [label, told === `label ${label}` ? told : `${label}: ${told}`]), "", (label) => set({ label })),
     interventions.length < 2 ? null : picker("intervention", "Intervention", interventions.map(({ name, title }) => [name, name === "none" ? "none (clean)" : title]), "none", (intervention) => set({ intervention })),
-    make("label", { class: "control" }, make("span", {}, `Seed (of ${count.toLocaleString("en")})`), input),
+    make("label", { class: "control" }, make("span", {}, `Seed (${count.toLocaleString("en")} in this run)`), input),
   ].filter(Boolean);
 }
 
 function chooseSeed(app, input) {
-  const seed = Number(input.value);
+  const seed = input.value.trim() === "" ? NaN : Number(input.value);
   if (app.run.seeds.some(([a, b]) => seed >= a && seed < b)) return set({ seed });
-  say(`Seed ${input.value} is not in this store.`);
+  say(`This store has no seed ${input.value || "of that name"}; it has ${app.run.seeds.map(([a, b]) => `${a} to ${b - 1}`).join(", ")}.`);
   input.value = seedOf(app);
 }
 

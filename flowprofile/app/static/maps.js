@@ -1,6 +1,6 @@
 // Maps side by side: up to six panels of one case that share time and channel.
 
-import { channelOf, timeOf } from "app/controls.js";
+import { channelOf, nearest, timeOf } from "app/controls.js";
 import { make, notComputed, picker, save } from "app/dom.js";
 import { picture, summed, weighted } from "app/half.js";
 import { field, pixelsOf, resampled } from "app/masks.js";
@@ -75,7 +75,7 @@ class Maps {
   }
 
   async #draw(panel, wanted, params, turn) {
-    const t = timeOf(panel.told.times, new URLSearchParams({ time: wanted }));
+    const t = nearest(panel.told.times, wanted);
     const gone = panel.told.missing[t];
     if (gone !== undefined) return panel.miss(`The state t = ${t} is ${gone === 1 ? "missing" : "not asked for"}.`, this.#command(panel, t, gone));
     const channel = panel.told.whole ? null : this.#channel(panel, params);
@@ -86,7 +86,7 @@ class Maps {
       [block] = await blocks(panel.told, [t], { channel, signal });
       if (turn.signal.aborted) return null;
     }
-    if (params.get("colour") !== "each" && panel !== this.reference) await this.#range(panel, turn);
+    if (!["each", "clip"].includes(params.get("colour")) && panel !== this.reference) await this.#range(panel, turn);
     if (turn.signal.aborted) return null;
     this.#paint(panel, block, t, params);
     return null;
@@ -98,10 +98,11 @@ class Maps {
     if (panel === this.reference) return panel.draw({ ...sampleOf(panel.told, block, 0), told: `t = ${t}` });
     const { values, told, channel } = this.#values(panel, block, t, params);
     if (panel.told.root) values.forEach((value, i) => (values[i] = Math.sqrt(Math.max(0, value))));
-    const fixed = params.get("colour") !== "each" && this.limits.get(panel);
+    const colour = params.get("colour") ?? "";
+    const fixed = ["", "log"].includes(colour) && this.limits.get(panel);
     const rooted = (value) => (panel.told.root ? Math.sqrt(Math.max(0, value)) : value);
-    const range = fixed && (channel !== null || sizeOf(panel.told) === 1) ? { low: rooted(fixed.low[channel ?? 0]), high: rooted(fixed.high[channel ?? 0]) } : reach(values);
-    panel.draw({ values, range, told, log: params.get("colour") === "log" });
+    const range = fixed && (channel !== null || sizeOf(panel.told) === 1) ? { low: rooted(fixed.low[channel ?? 0]), high: rooted(fixed.high[channel ?? 0]) } : colour === "clip" ? clipped(values) : reach(values);
+    panel.draw({ values, range, told, log: colour === "log" });
     return panel.note.replaceChildren(...this.#marks(panel, block, t, channel));
   }
 
@@ -128,11 +129,15 @@ class Maps {
     return channelOf(size, params);
   }
 
-  /** The strongest channel of a stage that is stored, at a state it keeps. */
+  /** The state a panel shows: the one of its own that is nearest to what the slider says. */
+  #state(panel) {
+    return nearest(panel.told.times, timeOf(this.times));
+  }
+
+  /** The strongest channel of a stage that is stored, at the nearest state it keeps. */
   #stored(mark, panel, t) {
-    const at = mark.times.indexOf(t);
-    const channel = mark.layers[panel.told.title]?.[at];
-    return at >= 0 && channel >= 0 ? channel + conditional(panel.told) : null;
+    const channel = mark.layers[panel.told.title]?.[mark.times.indexOf(nearest(mark.times, t))];
+    return channel >= 0 ? channel + conditional(panel.told) : null;
   }
 
   /** c* of the drawn mask, from the block that is here: nothing is sampled, nothing is asked. */
@@ -152,17 +157,18 @@ class Maps {
   }
 
   mask(params = read().params) {
-    return pixelsOf(params.get("mask"), this.told.regions);
+    return pixelsOf(params.get("mask"), this.told.regions, this.image[0] * this.image[1]);
   }
 
   #marks(panel, block, t, channel) {
     if (sizeOf(panel.told) < 2 || !this.told.marks) return [];
-    const rows = this.told.marks.map((mark) => [strongestIn(mark), this.#stored(mark, panel, t)]);
+    const at = (mark) => (mark.times.includes(t) ? "" : ` at t = ${nearest(mark.times, t)}`);
+    const rows = this.told.marks.map((mark) => [strongestIn(mark) + at(mark), this.#stored(mark, panel, t)]);
     if (panel.told.whole && this.mask()) rows.push(["c* within this mask", this.strongest(panel, block, read().params)]);
-    return rows.filter(([, at]) => at !== null).map(([told, at]) => make("button", {
-      type: "button", class: "mark", "aria-pressed": String(at === channel),
-      on: { click: () => set({ channel: at, show: null }) },
-    }, `${at === channel ? "★" : "☆"} ${told}: ${at - conditional(panel.told)}`));
+    return rows.filter(([, place]) => place !== null).map(([told, place]) => make("button", {
+      type: "button", class: "mark", "aria-pressed": String(place === channel),
+      on: { click: () => set({ channel: place, show: null }) },
+    }, `${place === channel ? "★" : "☆"} ${told}: ${place - conditional(panel.told)}`));
   }
 
   async #range(panel, turn) {
@@ -174,7 +180,7 @@ class Maps {
   /** Fetch the states on both sides, in one request a panel. */
   async #beside(t, params) {
     await Promise.all(this.#all().map(async (panel) => {
-      const at = panel.told.times.indexOf(timeOf(panel.told.times, new URLSearchParams({ time: t })));
+      const at = panel.told.times.indexOf(nearest(panel.told.times, t));
       const near = [at - 1, at + 1].map((i) => panel.told.times[i]).filter((each) => each !== undefined && panel.told.missing[each] === undefined);
       if (near.length) await blocks(panel.told, near, { channel: panel.told.whole ? null : this.#channel(panel, params) });
     })).catch(() => {});
@@ -196,7 +202,7 @@ class Maps {
     const masks = [["", "none"], ...regions.map((name) => [name, name]), ...(mask && !regions.includes(mask) ? [[mask, "drawn"]] : [])];
     return make("div", { class: "options" }, more,
       this.channels > 1 ? picker("show", "Shown", shown, this.show(params), (show) => set({ show })) : null,
-      picker("colour", "Colours", [["", "one scale for all t"], ["each", "each picture its own"], ["log", "one scale, logarithmic"]], params.get("colour") ?? "", (colour) => set({ colour })),
+      picker("colour", "Colours", [["", "one scale for all t"], ["each", "each picture its own"], ["log", "one scale, logarithmic"], ["clip", "each its own, clipped at 95 %"]], params.get("colour") ?? "", (colour) => set({ colour })),
       this.told.regions ? picker("mask", "Mask", masks, mask, (value) => set({ mask: value })) : null);
   }
 
@@ -208,7 +214,7 @@ class Maps {
   #python() {
     const params = read().params;
     const lines = this.panels.map((panel) => {
-      const t = timeOf(panel.told.times, params);
+      const t = this.#state(panel);
       const block = cached(panel.told, t, panel.told.whole ? null : this.#channel(panel, params));
       const base = panel.told.python.replace("{time}", t);
       if (sizeOf(panel.told) === 1) return base;
@@ -222,9 +228,8 @@ class Maps {
 
   #csv() {
     const rows = ["layer,t,y,x,value"];
-    const params = read().params;
     for (const panel of this.panels) {
-      const t = timeOf(panel.told.times, params);
+      const t = this.#state(panel);
       panel.values?.forEach((value, i) => rows.push([JSON.stringify(panel.told.title), t, Math.floor(i / panel.size[1]), i % panel.size[1], value].join(",")));
     }
     return rows.join("\n");
@@ -270,6 +275,14 @@ function placeTold(told, channel) {
 
 function plural(told) {
   return told.leading.map(({ name }) => `${name}s`).join(" and ");
+}
+
+/** The range of all but the 5 % largest values: what stands out is clipped, so that the rest is seen. */
+function clipped(values) {
+  const sizes = Float32Array.from(values.filter((value) => !Number.isNaN(value)), Math.abs).sort();
+  const far = sizes[Math.floor(0.95 * (sizes.length - 1))] || 1;
+  const { low } = reach(values);
+  return { low: low < 0 ? -far : Math.min(low, far), high: far };
 }
 
 function nameOf(panels) {

@@ -19,11 +19,12 @@ export class Panel {
     this.told_ = make("span", { class: "told" });
     this.gone = make("div", { class: "gone", hidden: true });
     const unit = told.unit === "1" ? "no unit" : told.unit;
+    const cell = told.grid ? "cells" : "pixels";
     this.scaleRow = make("div", { class: "legend" }, this.ends[0], this.legend, this.ends[1], make("span", { class: "unit" }, told.image ? "pixel value" : unit));
     this.frame = make("div", { class: "frame" },
-      make("span", { class: "axis-y" }, make("span", {}, String(h - 1)), make("span", {}, "y (pixels)"), make("span", {}, "0")),
+      make("span", { class: "axis-y" }, make("span", {}, String(h - 1)), make("span", {}, `y (${cell})`), make("span", {}, "0")),
       make("div", { class: "stack" }, this.canvas, this.overlay, this.gone),
-      make("span", { class: "axis-x" }, make("span", {}, "0"), make("span", {}, "x (pixels)"), make("span", {}, String(w - 1))));
+      make("span", { class: "axis-x" }, make("span", {}, "0"), make("span", {}, `x (${cell})`), make("span", {}, String(w - 1))));
     this.element = make("figure", { class: "panel", dataset: { node: told.node } },
       make("figcaption", {}, make("strong", {}, told.title), this.told_), this.frame, this.scaleRow, this.value, this.note);
     this.cursor = null;
@@ -40,15 +41,17 @@ export class Panel {
       this.shown = { name: "gray", low: range[0], high: range[1] };
       paintImage(this.canvas, planes, h, w, range);
       this.scaleRow.hidden = true;
+      told += `, black ${number(range[0])} to white ${number(range[1])}, clipped`;
     } else {
       this.shown = scale(range.low, range.high, log);
       paint(this.canvas, values, h, w, this.shown);
       paintScale(this.legend, this.shown);
       [this.shown.low, this.shown.high].forEach((end, i) => (this.ends[i].textContent = number(end, 3)));
       this.scaleRow.hidden = false;
+      if (log) told += `; logarithmic, linear within ±${number(this.shown.near, 2)}`;
     }
     this.told_.textContent = told;
-    this.canvas.setAttribute("aria-label", `${this.told.title}: ${told}, ${h} by ${w} pixels, ${number(this.shown.low, 3)} to ${number(this.shown.high, 3)}`);
+    this.canvas.setAttribute("aria-label", `${this.told.title}: ${told}, ${h} by ${w}, ${number(this.shown.low, 3)} to ${number(this.shown.high, 3)}`);
     if (this.cursor) this.#point(...this.cursor);
   }
 

@@ -16,7 +16,7 @@ export function drawVolume(panel, app) {
   let far = 1;
   const share = make("input", { type: "range", min: 1, max: 20, step: 1, value: 4, id: "volume-share", on: { input: () => move() } });
   const told = make("output");
-  const card = plotCard(`${panel.title}, pixel × y × x`, "Entries of d x_t / d x_t+1 with the largest absolute values, without each pixel's own. Drag to turn.", () => ({
+  const card = plotCard(`${panel.title}, pixel × y × x`, "Entries of d x_t / d x_(t+1) with the largest absolute values, without each pixel's own. Drag to turn.", () => ({
     traces: [{
       type: "scatter3d", mode: "markers", ...points, hovertemplate: "pixel %{x}<br>y %{z}, x %{y}<br>%{marker.color:.4g}<extra></extra>",
       marker: {
@@ -26,14 +26,14 @@ export function drawVolume(panel, app) {
     }],
     layout: { margin: { l: 0, r: 0, t: 0, b: 0 }, hovermode: "closest", scene: { xaxis: axis("pixel of the mask (number)"), yaxis: axis("x (pixels)", panel.shape.at(-1)), zaxis: axis("y (pixels)", panel.shape.at(-2), true), aspectmode: "cube", camera: { eye: { x: 1.5, y: -1.7, z: 0.75 }, center: { x: 0, y: 0, z: -0.12 } } } },
   }), { tall: true });
-  card.element.append(make("label", { class: "control" }, make("span", {}, "Strongest entries shown (%): ", told), share));
+  card.element.append(make("label", { class: "control" }, make("span", {}, "Strongest entries shown: ", told), share));
 
   async function move() {
     const t = timeOf(panel.times, read().params);
     if (panel.missing[t] !== undefined) return;
     const [block] = await app.busy(blocks(panel, [t]));
     ({ points, far } = strongest(block, panel, Number(share.value) / 100));
-    told.textContent = `${share.value}, ${points.x.length} points at t = ${t}, largest ${number(far, 3)}`;
+    told.textContent = `${share.value} % (${points.x.length} points) at t = ${t}; largest ${number(far, 3)}`;
     await app.busy(card.draw());
   }
   return { element: card.element, move: (changed) => (changed.includes("time") ? move() : null), close: card.close };

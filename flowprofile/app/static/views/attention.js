@@ -5,6 +5,6 @@ import { openMaps } from "app/maps.js";
 
 /** Open the view. */
 export function open(root, app) {
-  root.append(make("h2", {}, "Attention"), make("p", { class: "lead" }, "The sum of attention layers at the size of the image: where the network works at the state t. A map of the branch (.fn) is what attention adds; the other is the layer's whole output."));
+  root.append(make("h2", {}, "Attention"), make("p", { class: "lead" }, "Outputs of attention layers, summed over layers and channels at the size of the image: red adds, blue takes away. Where a layer is the branch (.fn) it is what attention adds; else the sum behind it. Of layers with weights: how much each place looks at a token, by head."));
   return openMaps(root, app, "attention");
 }

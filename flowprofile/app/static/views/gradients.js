@@ -7,13 +7,13 @@ import { drawVolume } from "app/volume.js";
 
 /** Open the view. */
 export function open(root, app) {
-  root.append(make("h2", {}, "Gradients"), make("p", { class: "lead" }, "How the chosen pixels of x_t depend on what came before: at layers, and on every pixel of x_t+1."));
+  root.append(make("h2", {}, "Gradients"), make("p", { class: "lead" }, "How the chosen pixels of x_t depend on what came before: on every pixel of the state before, x_(t+1), and on layers. A pixel depends most on itself; a volume leaves its own entry out, sums and energies hold it: clip them to see the rest."));
   const volumes = [];
   const after = (told) => told.panels.filter((panel) => panel.leading.some(({ name }) => name === "pixel")).map((panel) => {
     volumes.push(drawVolume(panel, app));
     return volumes.at(-1).element;
   });
-  const sort = picker("object", "Gradients", [["pixels", "on the pixels of x_t+1"], ["layers", "at layers"]], read().params.get("object") ?? "pixels", (object) => set({ object, layer: null, channel: null }));
+  const sort = picker("object", "Gradients", [["pixels", "on the pixels of x_(t+1)"], ["layers", "at layers"]], read().params.get("object") ?? "pixels", (object) => set({ object, layer: null, channel: null }));
   return openMaps(root, app, "gradients", { tools: [sort], after, more: {
     move: (changed) => Promise.all(volumes.map((volume) => volume.move(changed))),
     close: () => volumes.forEach((volume) => volume.close()),

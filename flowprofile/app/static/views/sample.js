@@ -2,7 +2,7 @@
 
 import { drawMaskTools } from "app/brush.js";
 import { paint, paintImage, scale } from "app/colour.js";
-import { channelOf, timeOf } from "app/controls.js";
+import { channelOf, nearest, timeOf } from "app/controls.js";
 import { make, notComputed, number, save } from "app/dom.js";
 import { sampleOf, TITLES } from "app/images.js";
 import { paramsOf, sizeOf } from "app/maps.js";
@@ -47,7 +47,7 @@ class Sample {
     return {
       times: this.times, channels: this.channels, channelName: "Latent channel", moves: ["time", "channel", "mask"],
       move: () => this.move(), close: () => this.waiting?.abort(),
-      python: () => [this.told.open, ...this.panels.map((panel) => panel.told.python.replace("{time}", timeOf(panel.told.times)))].join("\n"),
+      python: () => [this.told.open, ...this.panels.map((panel) => panel.told.python.replace("{time}", nearest(panel.told.times, timeOf(this.times))))].join("\n"),
       png: async () => save("sample.png", await together(this.panels, `${this.told.run}, label ${this.told.case.label}, seed ${this.told.case.seed}, t = ${timeOf(this.times)}`)),
       csv: () => save("sample.csv", this.#csv(), "text/csv"),
     };
@@ -64,7 +64,7 @@ class Sample {
   }
 
   async #draw(panel, i, turn) {
-    const t = timeOf(panel.told.times, new URLSearchParams({ time: timeOf(this.times) }));
+    const t = nearest(panel.told.times, timeOf(this.times));
     const gone = panel.told.missing[t];
     this.strips[i].mark(t);
     if (gone !== undefined) return panel.miss(`The state t = ${t} is not stored.`, this.told.ensure);
@@ -79,7 +79,7 @@ class Sample {
   #csv() {
     const rows = ["object,t,channel,y,x,value"];
     for (const panel of this.panels) {
-      const t = timeOf(panel.told.times, new URLSearchParams({ time: timeOf(this.times) }));
+      const t = nearest(panel.told.times, timeOf(this.times));
       (panel.told.image ? panel.values ?? [] : [panel.values ?? []]).forEach((plane, c) => plane.forEach((v, at) => rows.push([panel.told.variable, t, c, Math.floor(at / panel.size[1]), at % panel.size[1], v].join(","))));
     }
     return rows.join("\n");
