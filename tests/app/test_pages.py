@@ -61,6 +61,20 @@ def test_a_step_asks_at_most_twice_for_each_panel_and_the_next_one_is_there_alre
     assert all("times=" in path for path in beside)
 
 
+def test_a_layer_that_is_too_large_travels_channel_by_channel(page, address, monkeypatch):
+    from flowprofile.app import blocks
+
+    at(page, address, "/activations?time=500&channel=3&layer=mid_attn.fn")
+    whole = pixels(page, MID)
+    monkeypatch.setattr(blocks, "MOST", 1000)
+    at(page, address, "/activations?time=500&channel=3&layer=mid_attn.fn")
+    assert pixels(page, MID) == whole
+    paths = asked(page, lambda: slide(page, "channel", 5))
+    assert [parse_qs(path)["channel"] for path in paths] == [["5"]] * len(paths)
+    assert 1 <= len(paths) <= 2
+    assert pixels(page, MID) != whole
+
+
 def test_the_last_of_many_moves_wins(page, address):
     at(page, address, "/activations?time=500&channel=3&layer=mid_attn.fn")
     for place in (19, 0, 12, 4, 16, 8):
