@@ -3,7 +3,6 @@
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -174,7 +173,7 @@ house.request(Sweep((0, 1, 2, 5, 4), (0,)), [12, 9, 6, 3, 0])
 @pytest.mark.parametrize("at", [10, 45, 70])
 def test_kill_9_leaves_a_folder_that_finishes_the_same(specimen, undisturbed, tmp_path, at) -> None:
     whole, phases = undisturbed
-    path, root = str(Path(__file__).with_name("conftest.py")), str(tmp_path / "store")
+    path, root = specimen.__file__, str(tmp_path / "store")
     dead = subprocess.run([sys.executable, "-c", CHILD, path, root, str(at)], check=False)
     assert dead.returncode == -signal.SIGKILL
     house = specimen.House(root)
