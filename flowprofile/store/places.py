@@ -73,7 +73,7 @@ class Place(Protocol):
         ...
 
     def fsync(self, keys: Iterable[str]) -> None:
-        """Force the names of these objects to disk: the folders they are in, up to the root's parent."""
+        """Force the names of these objects to disk: the folders they are in, and the names of all of these."""
         ...
 
     def lock(self, key: str) -> "AbstractContextManager[None]":
@@ -225,9 +225,17 @@ class LocalPlace:
             self._link(folder)
 
     def _link(self, folder: Path) -> None:
-        """Force a folder's own name to disk, and its parents'; once, since we never remove one."""
-        while folder not in self._linked and folder != self.root.parent:
-            _fsync_folder(folder.parent)
+        """Force a folder's own name to disk, and those of all above it, since a new store may lie in new folders.
+
+        Once, since we never remove one.
+        """
+        while folder not in self._linked and folder != folder.parent:
+            try:
+                _fsync_folder(folder.parent)
+            except OSError:
+                if folder not in self.root.parents:
+                    raise
+                # High above the store another file system may begin, one that cannot do it.
             self._linked.add(folder)
             folder = folder.parent
 
