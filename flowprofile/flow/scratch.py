@@ -6,11 +6,12 @@ written with plain writes, not through a memory map: a full disk is then an erro
 """
 
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import mkdtemp
 from types import TracebackType
 
 import numpy as np
@@ -38,7 +39,7 @@ class Scratch:
         """`parent` is where the folder is made; by default the system's place for temporary files."""
         if parent is not None:
             parent.mkdir(parents=True, exist_ok=True)
-        self._folder = TemporaryDirectory(prefix="flowprofile-", dir=parent)
+        self._folder = Path(mkdtemp(prefix="flowprofile-", dir=parent))
         self._shelves: dict[tuple[str, Case], _Shelf] = {}
         self._handles: list[int] = []
 
@@ -51,7 +52,7 @@ class Scratch:
         for handle in self._handles:
             os.close(handle)
         self._handles.clear()
-        self._folder.cleanup()
+        shutil.rmtree(self._folder, ignore_errors=True)  # what cannot be removed now, the next run sweeps up
 
     def put(self, name: str, cases: Sequence[Case], times: Sequence[int], block: xr.Dataset) -> None:
         """Keep those states of a batch's block that are among `times`, the whole set that will ever be put."""
@@ -60,7 +61,7 @@ class Scratch:
             states = np.ascontiguousarray(block[variable].transpose(TIME, CASE, ...).values)
             for t, rows in zip(block[TIME].values.tolist(), states, strict=True):
                 if t in shelf.slots:
-                    os.pwrite(handle, rows.tobytes(), shelf.slots[t] * rows.nbytes)
+                    _write_all(handle, rows.tobytes(), shelf.slots[t] * rows.nbytes)
 
     def holds(self, name: str, case: Case, t: int) -> bool:
         """Whether a case's result of a stage was put here."""
@@ -97,9 +98,16 @@ class Scratch:
         rows = {case: row for row, case in enumerate(cases)}
         shelf = _Shelf(rows, {t: slot for slot, t in enumerate(times)}, block.isel({TIME: slice(0, 0)}))
         for variable in block.data_vars:
-            path = Path(self._folder.name) / str(len(self._handles))
+            path = self._folder / str(len(self._handles))
             handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
             shelf.files[str(variable)] = handle
             self._handles.append(handle)
         self._shelves.update({(name, case): shelf for case in cases})
         return shelf
+
+
+def _write_all(handle: int, data: bytes, start: int) -> None:
+    """Put bytes at a place in a file; a disk that is nearly full takes some of them and says so only by their number."""
+    written = 0
+    while written < len(data):
+        written += os.pwrite(handle, data[written:], start + written)

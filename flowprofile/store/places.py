@@ -10,7 +10,7 @@ import os
 import threading
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -156,6 +156,9 @@ class LocalPlace:
                 return _read_all(file.fileno(), None if stop is None else stop - start)
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             return None
+        except OSError as error:
+            _name(error, self._path(key))
+            raise
 
     def size(self, key: str) -> int | None:
         try:
@@ -167,10 +170,14 @@ class LocalPlace:
         target = self._path(key)
         temporary = self._temporary(data, durable=durable)
         try:
-            os.replace(temporary, target)  # noqa: PTH105 - half the cost of Path.replace
-        except FileNotFoundError:
-            Path(target).parent.mkdir(parents=True, exist_ok=True)
-            Path(temporary).replace(target)
+            try:
+                os.replace(temporary, target)  # noqa: PTH105 - half the cost of Path.replace
+            except FileNotFoundError:
+                Path(target).parent.mkdir(parents=True, exist_ok=True)
+                Path(temporary).replace(target)
+        except BaseException:
+            _discard(temporary)
+            raise
 
     def create(self, key: str, data: bytes) -> bool:
         target = Path(self._path(key))
@@ -196,9 +203,10 @@ class LocalPlace:
             _write_all(handle, data)
             if durable:
                 os.fsync(handle)
-        except BaseException:
+        except BaseException as error:
             os.close(handle)
-            Path(temporary).unlink(missing_ok=True)
+            _discard(temporary)
+            _name(error, temporary)
             raise
         os.close(handle)
         return temporary
@@ -256,8 +264,13 @@ class LocalPlace:
             seen = os.pread(handle, 65536, 0)
             os.close(handle)
             return seen
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, content, 0)
+        try:
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, content, 0)
+        except BaseException as error:
+            os.close(handle)  # or this process would hold the lock, and refuse itself the next time
+            _name(error, self._path(key))
+            raise
         return _FileClaim(handle)
 
     def _open_lock(self, key: str) -> int:
@@ -276,11 +289,24 @@ class _FileClaim:
         self._handle = handle
 
     def release(self) -> None:
-        os.ftruncate(self._handle, 0)
+        with suppress(OSError):  # a name left behind misleads nobody: it is read only while the lock is held
+            os.ftruncate(self._handle, 0)
         os.close(self._handle)
 
     def held(self) -> None:
         """A file's lock lasts as long as its process."""
+
+
+def _discard(temporary: str) -> None:
+    """Remove what could not be finished; where the disk refuses that too, it is debris that `gc` removes."""
+    with suppress(OSError):
+        os.unlink(temporary)  # noqa: PTH108 - as above
+
+
+def _name(error: BaseException, path: str) -> None:
+    """Name the file in an error: the system does not, where it was given the number of an open one."""
+    if isinstance(error, OSError) and error.filename is None:
+        error.filename = path
 
 
 def _names(folder: Path) -> set[str]:
@@ -324,6 +350,9 @@ def _fsync_folder(folder: Path) -> None:
         return  # a parent above the store that we may not open was not made by us
     try:
         os.fsync(handle)
+    except OSError as error:
+        _name(error, str(folder))
+        raise
     finally:
         os.close(handle)
 

@@ -6,10 +6,12 @@ lets one of them fail.
 """
 
 import builtins
+import errno
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import wraps
 from pathlib import Path
 
 from flowprofile.store import places
@@ -33,64 +35,86 @@ class Call:
 @contextmanager
 def watched(
     root: str | Path,
-    before: Callable[[Call], None],
+    before: Callable[[Call], object],
     after: Callable[[Call, object], None] = lambda call, _: None,
 ) -> Iterator[None]:
-    """Tell every call below a folder, or of the folder itself, before it is made and after it was."""
+    """Tell every call below a folder, or of the folder itself, before it is made and after it was.
+
+    What `before` returns is returned instead of making the call, if it is anything.
+    """
     real = {name: getattr(os, name) for name in (*NAMED, *HANDLED)}
-    real_open, paths = builtins.open, {}
-
-    def told(name: str, path: str, args: tuple[object, ...], make: Callable[[], object]) -> object:
-        if not f"{path}/".startswith(f"{root}/"):
-            return make()
-        call = Call(name, path, args)
-        before(call)
-        result = make()
-        after(call, result)
-        return result
-
-    def named(name: str) -> Callable[..., object]:
-        def call(*args: object, **options: object) -> object:
-            if options.get("dir_fd") is not None:
-                return real[name](*args, **options)
-            path = os.fspath(args[NAMED[name]])
-            result = told(name, path, args, lambda: real[name](*args, **options))
-            if name == "open":
-                paths[result] = path
-            return result
-
-        return call
-
-    def handled(name: str) -> Callable[..., object]:
-        def call(handle: int, *args: object) -> object:
-            path = paths.get(handle, "")
-            try:
-                return told(name, path, (handle, *args), lambda: real[name](handle, *args))
-            finally:
-                if name == "close":
-                    paths.pop(handle, None)
-
-        return call
-
-    def opened(path: object, *args: object, **options: object) -> object:
-        return told("read", os.fspath(path), (), lambda: real_open(path, *args, **options))
-
-    for name in real:
-        setattr(os, name, named(name) if name in NAMED else handled(name))
-    places.open = opened
+    watch = _Watch(str(root), before, after)
+    for name, function in real.items():
+        setattr(os, name, watch.named(function) if name in NAMED else watch.handled(function))
+    places.open = watch.opened(builtins.open)
     try:
         yield
     finally:
         for name, function in real.items():
             setattr(os, name, function)
-        with suppress(AttributeError):
-            del places.open
+        del places.open
+
+
+@dataclass
+class _Watch:
+    """Functions in the place of the real ones."""
+
+    root: str
+    before: Callable[[Call], object]
+    after: Callable[[Call, object], None]
+    paths: dict[int, str] = field(default_factory=dict)
+    """Open files by number."""
+
+    def told(self, call: Call, make: Callable[[], object]) -> object:
+        """Make a call, told before and after."""
+        if not f"{call.path}/".startswith(f"{self.root}/"):
+            return make()
+        instead = self.before(call)
+        result = make() if instead is None else instead
+        self.after(call, result)
+        return result
+
+    def named(self, real: Callable[..., object]) -> Callable[..., object]:
+        """For a function that is given names."""
+        name = real.__name__
+
+        @wraps(real)
+        def call(*args: object, **options: object) -> object:
+            if options.get("dir_fd") is not None:
+                return real(*args, **options)
+            path = os.fspath(args[NAMED[name]])
+            result = self.told(Call(name, path, args), lambda: real(*args, **options))
+            if name == "open":
+                self.paths[result] = path
+            return result
+
+        return call
+
+    def handled(self, real: Callable[..., object]) -> Callable[..., object]:
+        """For a function that is given the number of an open file."""
+
+        @wraps(real)
+        def call(*args: object) -> object:
+            path = self.paths.get(args[0], "")
+            if real.__name__ == "close":
+                self.paths.pop(args[0], None)
+            return self.told(Call(real.__name__, path, args), lambda: real(*args))
+
+        return call
+
+    def opened(self, real: Callable[..., object]) -> Callable[..., object]:
+        """For the `open` a place reads with."""
+        return lambda path, *args, **options: self.told(
+            Call("read", os.fspath(path), ()), lambda: real(path, *args, **options)
+        )
 
 
 def writes(call: Call) -> bool:
     """Whether a call puts something on the disk."""
     if call.name == "open":
         return bool(call.args[1] & (os.O_WRONLY | os.O_RDWR))
+    if call.name == "mkdir":
+        return not Path(call.path).exists()
     return call.name not in ("read", "close", "fsync")
 
 
@@ -116,19 +140,23 @@ class Failing:
     fired: int = 0
     call: Call | None = None
     """The first that failed."""
+    short: bool = False
+    """Whether that one wrote less than it was given, rather than failing."""
 
-    def __call__(self, call: Call) -> None:
+    def __call__(self, call: Call) -> int | None:
+        """Fail, if it is time; a full disk takes what still fits before it refuses."""
         if not self.of(call):
-            return
+            return None
         self.seen += 1
-        if self.seen - 1 == self.at or (self.forever and self.seen - 1 > self.at):
-            self.fired += 1
-            self.call = self.call or call
-            if call.name == "write":  # a full disk takes what still fits
-                os.pwrite(call.args[0], bytes(call.args[1])[: len(call.args[1]) // 2], 0)
-            raise OSError(
-                self.number, os.strerror(self.number), *((call.path,) if call.name in NAMED else ())
-            )
+        if self.seen - 1 != self.at and not (self.forever and self.seen - 1 > self.at):
+            return None
+        self.fired += 1
+        self.call = self.call or call
+        if self.number == errno.ENOSPC and self.fired == 1 and call.name in ("write", "pwrite"):
+            handle, data, *start = call.args
+            self.short = True
+            return getattr(os, call.name).__wrapped__(handle, bytes(data)[: len(data) // 2], *start)
+        raise OSError(self.number, os.strerror(self.number), *((call.path,) if call.name in NAMED else ()))
 
 
 Inode = int
