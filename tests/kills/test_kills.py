@@ -1,30 +1,9 @@
 """A run that is killed at any moment, and begun again, ends in the bytes of one that was not."""
 
-import json
-import subprocess
-import sys
 from collections import Counter
-from pathlib import Path
 
 import pytest
-
-DRIVER = Path(__file__).with_name("driver.py")
-
-
-def kills(folder, **job):
-    """Run the driver and return its rows."""
-    done = subprocess.run(
-        [sys.executable, str(DRIVER)],
-        input=json.dumps(
-            {"folder": str(folder), "seed": 0, "model": "mixture16", "steps": 40, "durability": "none", **job}
-        ),
-        capture_output=True,
-        text=True,
-        timeout=1800,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return [json.loads(line) for line in done.stdout.splitlines()]
+from killed_runs import kills
 
 
 def check(rows):
