@@ -23,7 +23,7 @@ from flowprofile.store.ledger import (
     receipt_key,
     unsealed_json,
 )
-from flowprofile.store.objects import ROOT, sound
+from flowprofile.store.objects import ROOT, extents_of, sound
 from flowprofile.store.phases import silent
 from flowprofile.store.places import TEMPORARY, Place
 from flowprofile.store.record import Record, record_from
@@ -250,8 +250,16 @@ def _receipts(audit: _Audit) -> None:
         except IntegrityError:
             audit.found("receipt damaged", key, [region])
         else:
-            if receipt is not None:
+            if receipt is not None and receipt.objects.keys() != _expected(audit.record, region):
+                audit.found("receipt damaged", key, [region])
+            elif receipt is not None:
                 audit.receipts[region] = receipt
+
+
+def _expected(record: Record, region: Region) -> set[str]:
+    """The objects that a region has cells in."""
+    variables = record.runs[region.run].stages[region.group].variables
+    return {extent.key for name, each in variables.items() for extent in extents_of(region, name, each)}
 
 
 def _region(key: str) -> Region | None:
