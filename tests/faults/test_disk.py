@@ -4,16 +4,13 @@ acknowledged is lost, and the same command goes on from there to the same bytes.
 import errno
 import os
 import shutil
-import signal
-from contextlib import contextmanager
-from hashlib import blake2b
 from pathlib import Path
 
 import pytest
 from catalogue import times
+from commands import contents, flowprofile
 from disks import Failing, opens, takes_space, watched, writes
 
-from flowprofile.cli.main import main
 from flowprofile.errors import FlowProfileError
 from flowprofile.store.places import LocalPlace
 from flowprofile.store.verify import verify
@@ -49,34 +46,6 @@ FAULTS = {
     "permission withdrawn": (errno.EACCES, writes, True),
 }
 """The error, which calls it strikes, and whether it stays."""
-
-
-@contextmanager
-def handlers():
-    """The signals as they were before a command took them."""
-    before = {asked: signal.getsignal(asked) for asked in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for asked, handler in before.items():
-            signal.signal(asked, handler)
-
-
-def flowprofile(*words):
-    """Give a command; returns its exit code."""
-    with handlers(), pytest.raises(SystemExit) as end:
-        main([str(word) for word in words])
-    return end.value.code
-
-
-def contents(folder):
-    """Digest of every object that a finished store is made of."""
-    files = [*(folder / "profile.zarr").rglob("*"), *(folder / "ledger" / "receipts").rglob("*")]
-    return {
-        str(file.relative_to(folder)): blake2b(file.read_bytes()).hexdigest()
-        for file in files
-        if file.is_file()
-    }
 
 
 @pytest.fixture(scope="module")
