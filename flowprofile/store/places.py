@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from flowprofile.errors import StoreError
+from flowprofile.store.files import discard, fsync_folder, listed, name_in, read_all, walk, write_all
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -143,7 +144,7 @@ class LocalPlace:
         if not self.root.is_dir():
             return False
         names = {entry.name for entry in self.root.iterdir()}
-        return bool(names - {"ledger"}) or bool(_names(self.root / "ledger") - EMBRYO)
+        return bool(names - {"ledger"}) or bool(listed(self.root / "ledger") - EMBRYO)
 
     def _path(self, key: str) -> str:
         return f"{self.root}/{checked(key)}"
@@ -153,11 +154,11 @@ class LocalPlace:
             with open(self._path(key), "rb", buffering=0) as file:  # noqa: PTH123 - half the cost of Path.open
                 if start:
                     file.seek(start)
-                return _read_all(file.fileno(), None if stop is None else stop - start)
+                return read_all(file.fileno(), None if stop is None else stop - start)
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             return None
         except OSError as error:
-            _name(error, self._path(key))
+            name_in(error, self._path(key))
             raise
 
     def size(self, key: str) -> int | None:
@@ -176,7 +177,7 @@ class LocalPlace:
                 Path(target).parent.mkdir(parents=True, exist_ok=True)
                 Path(temporary).replace(target)
         except BaseException:
-            _discard(temporary)
+            discard(temporary)
             raise
 
     def create(self, key: str, data: bytes) -> bool:
@@ -200,13 +201,13 @@ class LocalPlace:
             Path(temporary).parent.mkdir(parents=True, exist_ok=True)
             handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         try:
-            _write_all(handle, data)
+            write_all(handle, data)
             if durable:
                 os.fsync(handle)
         except BaseException as error:
             os.close(handle)
-            _discard(temporary)
-            _name(error, temporary)
+            discard(temporary)
+            name_in(error, temporary)
             raise
         os.close(handle)
         return temporary
@@ -216,7 +217,7 @@ class LocalPlace:
 
     def list(self, prefix: str) -> Iterator[str]:
         checked(prefix)
-        yield from _walk(f"{self.root}/{prefix}", prefix)
+        yield from walk(f"{self.root}/{prefix}", prefix)
 
     def modified(self, folder: str) -> tuple[int, int] | None:
         try:
@@ -228,7 +229,7 @@ class LocalPlace:
     def fsync(self, keys: Iterable[str]) -> None:
         folders = {(self.root / checked(key)).parent for key in keys}
         for folder in folders:
-            _fsync_folder(folder)
+            fsync_folder(folder)
         for folder in folders:
             self._link(folder)
 
@@ -239,7 +240,7 @@ class LocalPlace:
         """
         while folder not in self._linked and folder != folder.parent:
             try:
-                _fsync_folder(folder.parent)
+                fsync_folder(folder.parent)
             except OSError:
                 if folder not in self.root.parents:
                     raise
@@ -269,7 +270,7 @@ class LocalPlace:
             os.pwrite(handle, content, 0)
         except BaseException as error:
             os.close(handle)  # or this process would hold the lock, and refuse itself the next time
-            _name(error, self._path(key))
+            name_in(error, self._path(key))
             raise
         return _FileClaim(handle)
 
@@ -295,66 +296,6 @@ class _FileClaim:
 
     def held(self) -> None:
         """A file's lock lasts as long as its process."""
-
-
-def _discard(temporary: str) -> None:
-    """Remove what could not be finished; where the disk refuses that too, it is debris that `gc` removes."""
-    with suppress(OSError):
-        os.unlink(temporary)  # noqa: PTH108 - as above
-
-
-def _name(error: BaseException, path: str) -> None:
-    """Name the file in an error: the system does not, where it was given the number of an open one."""
-    if isinstance(error, OSError) and error.filename is None:
-        error.filename = path
-
-
-def _names(folder: Path) -> set[str]:
-    return {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
-
-
-def _read_all(handle: int, count: int | None) -> bytes:
-    remaining = os.fstat(handle).st_size if count is None else count
-    data = os.read(handle, remaining)
-    if len(data) == remaining:
-        return data
-    pieces = [data]
-    while pieces[-1] and sum(map(len, pieces)) < remaining:
-        pieces.append(os.read(handle, remaining - sum(map(len, pieces))))
-    return b"".join(pieces)
-
-
-def _write_all(handle: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(handle, view) :]
-
-
-def _walk(folder: str, prefix: str) -> Iterator[str]:
-    try:
-        with os.scandir(folder) as entries:
-            found = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    for name, is_folder in found:
-        if is_folder:
-            yield from _walk(f"{folder}/{name}", f"{prefix}/{name}")
-        else:
-            yield f"{prefix}/{name}"
-
-
-def _fsync_folder(folder: Path) -> None:
-    try:
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except (FileNotFoundError, PermissionError):
-        return  # a parent above the store that we may not open was not made by us
-    try:
-        os.fsync(handle)
-    except OSError as error:
-        _name(error, str(folder))
-        raise
-    finally:
-        os.close(handle)
 
 
 _OBJECTS: dict[str, dict[str, bytes]] = {}

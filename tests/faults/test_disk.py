@@ -80,9 +80,9 @@ def damage(begun, url, acknowledged):
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_failing_disk(fault, begun, catalogue, tmp_path, capsys):
     number, of, forever = FAULTS[fault]
-    url, every = tmp_path / "store", times(16, 1)
+    url = tmp_path / "store"
     with catalogue.row(fault, "I1") as row:
-        for at in range(0, 100_000, every):
+        for at in (*range(4), *range(4, 100_000, times(16, 1))):  # the first are those that take the lock
             failing = Failing(number, of, at, forever=forever)
             code, acknowledged = struck(begun, url, failing)
             if not failing.fired:
@@ -105,6 +105,29 @@ def test_a_failing_disk(fault, begun, catalogue, tmp_path, capsys):
                 assert not list((url / "ledger" / "tmp").glob("*")), failing.call
         else:
             pytest.fail("it never came to an end")
+
+
+def of_scratch(call):
+    """Whether a call writes what waits for a second pass."""
+    return call.name == "pwrite" and "/ledger/tmp/flowprofile-" in call.path
+
+
+def test_scratch_that_is_taken_in_parts_is_written_whole(catalogue, tmp_path):
+    """Nobody asked for the states, so they wait in scratch for the final image."""
+    definition, whole = tmp_path / "final.toml", tmp_path / "whole"
+    head, _, tail = DEFINITION.partition("[stages.trajectory]")
+    definition.write_text(head + tail[tail.index("[stages.final]") :])
+    assert flowprofile("run", definition, "--into", whole, "--quiet") == 0
+    with catalogue.row("disk full for a moment", "I1") as row:
+        for at in range(0, 1000, times(7, 1)):
+            failing = Failing(errno.ENOSPC, of_scratch, at)
+            with watched(tmp_path / f"store{at}", failing):
+                assert flowprofile("run", definition, "--into", tmp_path / f"store{at}", "--quiet") == 0
+            if not failing.fired:
+                break
+            row.injected += 1
+            row.silent += contents(tmp_path / f"store{at}") != contents(whole)
+    assert at
 
 
 def in_place(self, key, data, *, durable=False):

@@ -168,7 +168,7 @@ def test_power_loss(fault, story, catalogue, tmp_path, monkeypatch):
     unforced = StoreLayout(chunk="2 KiB", shard="6 KiB", small="1 KiB", durability="none")
     for name, layout in (("nothing forced", unforced), ("no name forced", LAYOUT)):
         if layout is LAYOUT:
-            monkeypatch.setattr(places, "_fsync_folder", lambda folder: None)
+            monkeypatch.setattr(places, "fsync_folder", lambda folder: None)
         record = recorded(tmp_path / name, story, layout=layout)
         moments = random.Random(0).sample(range(record.marks[0][0], len(record.operations)), 4)
         states = list(crashes(record, 0, some=0, moments=moments))
