@@ -212,6 +212,8 @@ def _extent(record: Record) -> int:
 
 
 def _metadata(audit: _Audit) -> None:
+    if not audit.record.runs and audit.place.read(ROOT_DOCUMENT) is None:
+        return  # the first growth was cut short, and all that is there of it is debris
     rendered = Rendered(audit.record)
     expected_record = layout_data(audit.record, rendered)
     for key in record_keys(digest(rendered.root)):

@@ -107,6 +107,22 @@ def test_a_failing_disk(fault, begun, catalogue, tmp_path, capsys):
             pytest.fail("it never came to an end")
 
 
+def test_a_disk_that_is_full_before_a_new_store_is_whole(begun, catalogue, tmp_path):
+    """Nothing was acknowledged yet, so nothing is damaged; the same command goes on."""
+    with catalogue.row("disk full", "I1") as row:
+        for at in range(6, 1000, times(40, 5)):
+            url, failing = tmp_path / f"store{at}", Failing(errno.ENOSPC, takes_space, at, forever=True)
+            with watched(url, failing):
+                flowprofile("run", begun[0], "--into", url, "--set", "cases.seeds=0:2", "--quiet")
+            if not failing.fired:
+                break
+            row.injected += 1
+            row.lost += (url / "ledger" / "format.json").exists() and not verify(url).sound
+            assert flowprofile("run", begun[0], "--into", url, "--set", "cases.seeds=0:2", "--quiet") == 0
+            assert contents(url) == contents(begun[1])
+            assert verify(url).sound
+
+
 def of_scratch(call):
     """Whether a call writes what waits for a second pass."""
     return call.name == "pwrite" and "/ledger/tmp/flowprofile-" in call.path
