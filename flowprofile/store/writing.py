@@ -96,6 +96,8 @@ def _object(commit: _Commit, variable: Variable, extent: Extent, values: npt.NDA
     if found is not None:
         _journal(commit, Intent(extent.key, found.digest, seal))
     commit.listen(Phase("writing", key))
+    if others:
+        ledger.place.sure()
     ledger.place.write(key, data, durable=commit.layout.durable)
     commit.written.append(key)
 

@@ -41,7 +41,9 @@ class Proxy:
 
     def __call__(self, method, path, query):
         kind = self.kinds[self.struck.total() % len(self.kinds)]
-        if self.draw.random() * self.every >= 1 or (method == "HEAD" and kind in ("truncated", "zeroed", "flipped")):
+        if self.draw.random() * self.every >= 1 or (
+            method == "HEAD" and kind in ("truncated", "zeroed", "flipped")
+        ):
             return None
         self.struck[kind] += 1
         return kind
@@ -123,7 +125,9 @@ def read_through(server, place, whole, seed, kind="flipped"):
     return right, errors, silently, proxy.struck.total()
 
 
-def test_without_a_check_of_what_is_read_it_would_be_silently_wrong(catalogue, bucket, server, whole, monkeypatch):
+def test_without_a_check_of_what_is_read_it_would_be_silently_wrong(
+    catalogue, bucket, server, whole, monkeypatch
+):
     place = where(bucket, "unchecked")
     insisted(place, Heard())
     monkeypatch.setattr(reading, "intact", lambda data, entry: True)
@@ -132,7 +136,9 @@ def test_without_a_check_of_what_is_read_it_would_be_silently_wrong(catalogue, b
             row.unprotected += sum(read_through(server, place, whole, seed, kind)[2] for seed in range(6))
 
 
-def test_without_its_mark_a_lost_answer_would_be_taken_for_somebody_elses(catalogue, bucket, server, monkeypatch):
+def test_without_its_mark_a_lost_answer_would_be_taken_for_somebody_elses(
+    catalogue, bucket, server, monkeypatch
+):
     place, put = where(bucket, "unmarked"), BucketPlace._put_if
     server.proxy = Proxy(0, 1, ["lost"])
     with catalogue.row(NAME.format("lost"), "I4") as row:

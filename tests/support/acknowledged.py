@@ -100,5 +100,3 @@ class Truth:
             except FlowProfileError:
                 continue
         return len(set(heard) - good)
-
-
