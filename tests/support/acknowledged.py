@@ -7,7 +7,6 @@ import numpy as np
 from flowprofile.errors import FlowProfileError
 from flowprofile.flow.events import Committed
 from flowprofile.store.ledger import RECEIPTS, Ledger
-from flowprofile.store.regions import region_of
 from flowprofile.store.store import Store
 from flowprofile.upkeep.drop import region_cases
 
