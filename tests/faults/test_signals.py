@@ -46,7 +46,7 @@ ROWS = {
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory):
     """What became of every command that was stopped, by row, and of the twins."""
-    count = times(4, 40)
+    count = times(3, 40)
     cases = [
         (name, case(**kind, **moment))
         for name, kind in ROWS.items()
