@@ -15,7 +15,7 @@ from flowprofile.store.layout import StoreLayout
 from pipelines import pipeline
 
 LAYOUT = StoreLayout(durability="none", chunk="1 KiB", shard="8 KiB", small="1 KiB")
-PIXELS = {"use": "gradient_volume", "mask": [[0, 0, 2, 2]], "keep": [0, 5]}
+PIXELS = {"use": "gradient_volume", "mask": {"rectangle": [0, 0, 2, 2]}, "keep": "::5"}
 
 
 def python(*_):
