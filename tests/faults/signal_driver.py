@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import sys
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
@@ -199,7 +200,7 @@ def main():
         truths[parts] = Truth(folder / f"whole{parts}")
     for number, case in enumerate(job["cases"]):
         store, truth = folder / f"stopped{number}", truths[case["parts"]]
-        found = {"case": case, "lost": 0, "same": False}
+        found, began = {"case": case, "lost": 0, "same": False}, time.perf_counter()
         for code, heard in story(folder, store, case):
             if isinstance(code, int):
                 found |= {
@@ -211,6 +212,7 @@ def main():
             found["same"] = contents(store) == truth.contents
         except FlowProfileError as error:
             found["same"] = str(error)
+        found["seconds"] = time.perf_counter() - began
         print(json.dumps(found), flush=True)
         shutil.rmtree(store)
 

@@ -132,7 +132,7 @@ def slept_through(server, clock, mine, yours, heard, number, frozen=False):
 def test_who_wakes_up_after_its_lease_was_taken_writes_nothing_more(
     catalogue, bucket, server, clock, either, phases
 ):
-    wanted = range(0, len(phases), times(max(1, len(phases) // 5), 1))
+    wanted = range(0, len(phases), times(len(phases) // 3, 1))
     with catalogue.row(PAUSED, "I1") as row:
         for number in wanted:
             mine, yours, heard = where(bucket, f"p{number}"), where(bucket, f"p{number}"), Heard()
@@ -149,7 +149,7 @@ def test_who_wakes_up_with_a_clock_that_stood_still_asks_before_it_overwrites(
     catalogue, bucket, server, clock, either, phases
 ):
     """What it may still write is what nobody else writes otherwise: objects of its own regions, the same bytes."""
-    wanted = range(0, len(phases), times(max(1, len(phases) // 5), 1))
+    wanted = range(0, len(phases), times(len(phases) // 3, 1))
     with catalogue.row(FROZEN, "I1") as row:
         for number in wanted:
             mine, yours, heard = where(bucket, f"f{number}"), where(bucket, f"f{number}"), Heard()

@@ -84,7 +84,7 @@ def test_where_memory_runs_out_the_rest_is_done_with_fewer_states(
     where, name, errors = PLACES[fault]
     total = count(monkeypatch, where, name, tmp_path / "count")
     with catalogue.row(fault, "I4") as row:
-        for number, at in enumerate(range(1, total + 1, times(max(1, total // 4), 1))):
+        for number, at in enumerate(range(1, total + 1, times(max(1, total // 2), 1))):
             store, told = tmp_path / f"s{number}", []
             heard = Heard(told.append)
             with monkeypatch.context() as patch:

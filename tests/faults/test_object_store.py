@@ -102,7 +102,7 @@ def test_what_is_read_through_a_bad_line_is_right_or_an_error(catalogue, bucket,
     insisted(place, Heard())
     with catalogue.row(READ, "I3") as row:
         row.acknowledged += len(regions(place)[1])
-        for number in range(times(4, 120)):
+        for number in range(times(2, 120)):
             right, errors, silently, struck = read_through(server, place, whole, number)
             row.injected += struck
             row.silent += silently
@@ -133,7 +133,7 @@ def test_without_a_check_of_what_is_read_it_would_be_silently_wrong(
     monkeypatch.setattr(reading, "intact", lambda data, entry: True)
     for name, kind in ((READ, "flipped"), *((NAME.format(kind), kind) for kind in ("flipped", "zeroed"))):
         with catalogue.twin(name, "I3") as row:
-            row.unprotected += sum(read_through(server, place, whole, seed, kind)[2] for seed in range(6))
+            row.unprotected += sum(read_through(server, place, whole, seed, kind)[2] for seed in range(3))
 
 
 def test_without_its_mark_a_lost_answer_would_be_taken_for_somebody_elses(
