@@ -12,7 +12,7 @@ from mortal import Mortal, copied
 from flowprofile import running
 from flowprofile.errors import FlowProfileError
 from flowprofile.store.ledger import RECEIPTS
-from flowprofile.store.places import MemoryPlace
+from flowprofile.store.places import TEMPORARY, MemoryPlace
 from flowprofile.store.store import Store
 from flowprofile.upkeep import drop as dropping
 from flowprofile.upkeep import tidy
@@ -90,7 +90,7 @@ def stories():
     (folder,) = {key.rpartition("/c.")[0] for key in half.list("profile.zarr") if "/x_t/c." in key}
     for number in range(6):
         half.write(f"{folder}/c.0.7.{number}.0.0.0.0", b"debris")
-    half.write("ledger/tmp/1-old", b"debris")
+    half.write(f"{TEMPORARY}/1-old", b"debris")
     into = MemoryPlace("upkeep-into")
     return {
         "drop": shrunk,
