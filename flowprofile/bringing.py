@@ -74,26 +74,6 @@ def brought(
     return Brought(model, told(card_in_hand), identity(model), lambda: model, size)
 
 
-def _unchanged(name: str, card: ModelCard, known: str) -> Any:
-    """The denoiser, if it still is what the plan was made for: a run may load it hours after it looked at its bytes.
-
-    Raises
-    ------
-    ModelError
-        If its files have changed meanwhile.
-    """
-    denoiser = zoo.load(name, card)
-    now = zoo.identity(name)  # after loading, so that a file that was written meanwhile is seen too
-    if now != known:
-        raise ModelError(
-            f"The weights of {name!r} have changed since this run was planned.",
-            consequence="Nothing is computed with them: results of two models would stand under one name.",
-            remedy="restore the old weights and give the same command again, or use another store for the new ones",
-            evidence=f"planned {known}, now {now}",
-        )
-    return denoiser
-
-
 def _made(name: str, place: str, *, allow_code: bool) -> Any:
     """What code says a model is; the name itself where it names no code."""
     if name in zoo.NAMES:
@@ -116,3 +96,23 @@ def _made(name: str, place: str, *, allow_code: bool) -> Any:
             remedy="let it be a function without arguments that returns flowprofile.denoiser(...)",
             evidence=f"{type(error).__name__}: {error}",
         ) from error
+
+
+def _unchanged(name: str, card: ModelCard, known: str) -> Any:
+    """The denoiser, if it still is what the plan was made for: a run may load it hours after it looked at its bytes.
+
+    Raises
+    ------
+    ModelError
+        If its files have changed meanwhile.
+    """
+    denoiser = zoo.load(name, card)
+    now = zoo.identity(name)  # after loading, so that a file that was written meanwhile is seen too
+    if now != known:
+        raise ModelError(
+            f"The weights of {name!r} have changed since this run was planned.",
+            consequence="Nothing is computed with them: results of two models would stand under one name.",
+            remedy="restore the old weights and give the same command again, or use another store for the new ones",
+            evidence=f"planned {known}, now {now}",
+        )
+    return denoiser
