@@ -10,7 +10,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Final
 
-from flowprofile.errors import DefinitionError
+from flowprofile.errors import DefinitionError, ModelError
 from flowprofile.kinds import imported, not_allowed
 from flowprofile.models import zoo
 from flowprofile.models.card import ModelCard
@@ -58,8 +58,8 @@ def brought(
     if isinstance(model, str):
         model = _made(model, place, allow_code=allow_code)
     if isinstance(model, str):
-        name, card = model, told(zoo.card(model))
-        return Brought(name, card, zoo.identity(name), lambda: zoo.load(name, card), zoo.size(name))
+        name, card, known = model, told(zoo.card(model)), zoo.identity(model)
+        return Brought(name, card, known, lambda: _unchanged(name, card, known), zoo.size(name))
     card_in_hand = getattr(model, "card", None)
     if not isinstance(card_in_hand, ModelCard) or not callable(model):
         raise DefinitionError(
@@ -96,3 +96,23 @@ def _made(name: str, place: str, *, allow_code: bool) -> Any:
             remedy="let it be a function without arguments that returns flowprofile.denoiser(...)",
             evidence=f"{type(error).__name__}: {error}",
         ) from error
+
+
+def _unchanged(name: str, card: ModelCard, known: str) -> Any:
+    """The denoiser, if it still is what the plan was made for: a run may load it hours after it looked at its bytes.
+
+    Raises
+    ------
+    ModelError
+        If its files have changed meanwhile.
+    """
+    denoiser = zoo.load(name, card)
+    now = zoo.identity(name)  # after loading, so that a file that was written meanwhile is seen too
+    if now != known:
+        raise ModelError(
+            f"The weights of {name!r} have changed since this run was planned.",
+            consequence="Nothing is computed with them: results of two models would stand under one name.",
+            remedy="restore the old weights and give the same command again, or use another store for the new ones",
+            evidence=f"planned {known}, now {now}",
+        )
+    return denoiser

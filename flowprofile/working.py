@@ -5,6 +5,7 @@ worker opens the definition and the store itself and works a task out again from
 may be given to one worker after the other, or to two at once, and nothing is lost or written differently.
 """
 
+import gc
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,13 +15,21 @@ from typing import Any
 from flowprofile import opening
 from flowprofile.assembly import Assembled, assemble, regrown
 from flowprofile.definitions import Text, pipeline
-from flowprofile.errors import ClusterError, DefinitionError, FlowProfileError, StoreError
+from flowprofile.errors import (
+    BudgetError,
+    ClusterError,
+    DefinitionError,
+    FlowProfileError,
+    NonFiniteError,
+    StoreError,
+)
 from flowprofile.flow.budget import states_in_flight
-from flowprofile.flow.events import Listen, Planned, TaskDone, silence
+from flowprofile.flow.events import Listen, Noticed, Planned, Quarantined, TaskDone, silence
 from flowprofile.flow.execute import Chains, execute
-from flowprofile.flow.executors.drive import drive
+from flowprofile.flow.executors.drive import CHANCES, drive
 from flowprofile.flow.executors.orders import Executor, Failed
 from flowprofile.flow.fingerprint import key
+from flowprofile.flow.memory import SHRINKS, out_of_memory, unaffordable
 from flowprofile.flow.plan import Plan, Task
 from flowprofile.flow.plan import plan as planned
 from flowprofile.flow.tiles import fitting
@@ -33,6 +42,8 @@ from flowprofile.store.urls import Where, place
 
 NAMED = 3
 """Failures that are told in full."""
+ASIDE = (NonFiniteError, BudgetError)
+"""Refusals that are about the cases of one task, and say nothing of the others."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +105,7 @@ class Worker:
         self.ready, self.store = ready, store
         self.chains = Chains(ready.graph)
         self.held = Held(store, ready.run, silence)
+        self.block = states_in_flight(ready.graph, ready.numerics.batch)
 
     def __call__(self, numbers: tuple[int, ...], listen: Listen, *, again: bool) -> None:
         """Carry out whatever is missing of these tasks."""
@@ -109,17 +121,51 @@ class Worker:
         return planned(ready.graph, ready.sweep, self.held, batch=ready.numerics.batch, only=only)
 
     def do(self, task: Task, listen: Listen) -> None:
-        """Carry one task out."""
+        """Carry one task out; where memory runs out, what is left of it with fewer states in flight.
+
+        Raises
+        ------
+        BudgetError
+            If not even one state has room.
+        """
+        left: Task | None = task
+        while left is not None:
+            told = self._tried(left, listen)
+            if told is None:
+                return
+            if self.block == 1:
+                first = task.batches[0].cases[0]
+                raise unaffordable(sum(len(batch.cases) for batch in task.batches), first, told)
+            self.block = max(1, self.block // SHRINKS)
+            listen(
+                Noticed(
+                    f"memory ran out; going on with {self.block} states in flight, which changes no result"
+                )
+            )
+            self.held.forget()
+            left = next(iter(self.planned(lambda number: number == task.number).tasks), None)
+
+    def _tried(self, task: Task, listen: Listen) -> str | None:
+        """None if the task was carried out; if there was no memory for it, what was said, and all of it let go."""
         self.held.listen = listen
         folder = folder_of(self.store.url)
-        execute(
-            task,
-            self.chains,
-            self.held,
-            block=states_in_flight(self.ready.graph, self.ready.numerics.batch),
-            listen=listen,
-            scratch_folder=folder / TEMPORARY if folder is not None else None,
-        )
+        try:
+            execute(
+                task,
+                self.chains,
+                self.held,
+                block=self.block,
+                listen=listen,
+                scratch_folder=folder / TEMPORARY if folder is not None else None,
+            )
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            told = f"{type(error).__name__}: {error}"
+        else:
+            return None
+        gc.collect()
+        return told
 
 
 def order_of(ready: Assembled, store: Store, *, allow_code: bool) -> Order:
@@ -185,20 +231,39 @@ def carry_out(
     Raises
     ------
     ClusterError
-        Naming the tasks that workers could not carry out; all others are in the store.
+        Naming the tasks that could not be carried out; all others are in the store.
+    NonFiniteError, BudgetError
+        The same, where this is what is wrong with each of them.
     """
     worker = Worker(ready, store)
     found = worker.planned(only)
     check(found, worker.held)
     listen(Planned(found.forwards, len(found.tasks)))
     if executor is None:
-        for index, task in enumerate(found.tasks):
-            worker.do(task, listen)
-            listen(TaskDone(index + 1, len(found.tasks)))
+        failed = _here(worker, found.tasks, listen)
     elif found.tasks:
-        cases = {task.number: task.batches[0].cases for task in found.tasks}
-        failed = drive(executor, order_of(ready, store, allow_code=allow_code), list(cases), listen)
-        _told(failed, cases, len(found.tasks))
+        numbers = [task.number for task in found.tasks]
+        failed = drive(executor, order_of(ready, store, allow_code=allow_code), numbers, listen)
+    else:
+        return
+    _told(failed, {task.number: task.batches[0].cases for task in found.tasks}, len(found.tasks))
+
+
+def _here(worker: Worker, tasks: Sequence[Task], listen: Listen) -> list[Failed]:
+    """Carry tasks out in this process; those whose own cases are at fault are set aside, as workers' are."""
+    lost: list[Failed] = []
+    for index, task in enumerate(tasks):
+        try:
+            worker.do(task, listen)
+        except ASIDE as error:
+            lost.append(Failed((task.number,), error, str(error)))
+            listen(Quarantined(task.number, str(error)))
+            if len(lost) == index + 1 == CHANCES < len(tasks):  # it is not the cases
+                listen(Noticed(f"the first {CHANCES} tasks were all set aside, so the others were not begun"))
+                break
+        else:
+            listen(TaskDone(index + 1 - len(lost), len(tasks)))
+    return lost
 
 
 def _told(failed: Sequence[Failed], cases: Mapping[int, Sequence[object]], tasks: int) -> None:
@@ -211,6 +276,15 @@ def _told(failed: Sequence[Failed], cases: Mapping[int, Sequence[object]], tasks
     named = "; ".join(
         f"task {each.numbers[0]} ({cases[each.numbers[0]][0]} ...): {each.told}" for each in failed[:NAMED]
     )
+    kinds = {type(each.error) for each in failed}
+    first = failed[0].error
+    if first is not None and len(kinds) == 1 and isinstance(first, ASIDE):
+        raise type(first)(
+            first.fact,
+            consequence=f"{len(failed)} of {tasks} tasks were set aside; {first.consequence}",
+            remedy=first.remedy,
+            evidence=named,
+        )
     error: FlowProfileError = ClusterError(
         f"{len(failed)} of {tasks} tasks could not be carried out and were set aside.",
         consequence="Everything else is in the store; the cells of these tasks are missing.",

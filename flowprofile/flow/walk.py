@@ -19,6 +19,7 @@ from flowprofile.errors import FlowProfileError
 from flowprofile.flow.blocks import finite, joined, labelled, lost, narrowed, times_of
 from flowprofile.flow.demand import Mask, Pass, positions, reach
 from flowprofile.flow.events import Advanced, Asked, Committed, Computed, Listen, Noticed
+from flowprofile.flow.memory import out_of_memory
 from flowprofile.flow.plan import Batch
 from flowprofile.flow.shelf import Cut, Shelf
 from flowprofile.flow.stage import ENDS, Given, Need, Outputs, Stage, Walker
@@ -187,6 +188,8 @@ class Walk:
         except FlowProfileError:
             raise
         except Exception as error:
+            if out_of_memory(error):
+                raise
             raise _failed(stage, self.batch.cases, times, error) from error
         seconds, cells = perf_counter() - began, len(times) * len(self.batch.cases)
         if stage.asks:

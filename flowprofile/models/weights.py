@@ -122,11 +122,14 @@ def card(path: str | Path) -> ModelCard:
 
 
 def load(path: str | Path) -> "dict[str, Tensor]":
-    """All tensors by name, after the header was checked."""
+    """All tensors by name, after the header was checked.
+
+    They are copies: what is mapped from a file changes under the network when somebody writes into that file.
+    """
     read_header(path)
     from safetensors.torch import load_file
 
-    return load_file(str(path))
+    return {name: tensor.clone() for name, tensor in load_file(str(path)).items()}
 
 
 def save(path: str | Path, tensors: "Mapping[str, Tensor]", card: ModelCard) -> None:

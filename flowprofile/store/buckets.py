@@ -128,8 +128,14 @@ class BucketPlace:
             is not None
         )
 
+    def sure(self) -> None:
+        for lease in getattr(self._mine, "leases", None) or self._claims:
+            if not lease.over:
+                lease.held(sure=True)
+
     def delete(self, key: str) -> None:
         self._fenced()
+        self.sure()
         with self._told(key) as obstore:
             try:
                 obstore.delete(self.client, checked(key))

@@ -109,6 +109,9 @@ class ForeignPlace:
                 files.rm_file(temporary)
             return moved
 
+    def sure(self) -> None:
+        """A lock is a file that stays until it is removed."""
+
     def delete(self, key: str) -> None:
         with self._told(key):
             self._writable()

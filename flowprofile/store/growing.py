@@ -44,6 +44,7 @@ def settle(place: Place, record: Record, *, layout: StoreLayout, listen: Listen)
             listen(Phase("growth", step))
         for key, data in new.items():
             listen(Phase("metadata", key))
+            place.sure()
             place.write(key, data, durable=layout.durable)
         if layout.durable:
             place.fsync(new)
@@ -99,6 +100,7 @@ def put_receipt(place: Place, receipt: Receipt, *, layout: StoreLayout, listen: 
     """Write a receipt, durably."""
     key = receipt_key(receipt.region)
     listen(Phase("receipt", key))
+    place.sure()
     place.write(key, receipt.data(), durable=layout.durable)
     if layout.durable:
         place.fsync([key])

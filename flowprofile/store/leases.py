@@ -3,7 +3,8 @@
 A lease is an object that says who holds it, and is renewed while it is held. Every change of it is conditional on what
 was there before, so of two who want it one gets it. Clocks of different hosts are never compared: whoever wants it
 looks for `TTL` seconds of its own time whether the object changes, and only then takes it over, with the next epoch. A
-holder that was taken over (it was suspended, or cut off) learns so before it writes the next object.
+holder that was taken over (it was suspended, or cut off) learns so before it writes the next object; and, since the
+clock of a virtual machine may have stood still with it, it asks before it writes over what others may have written.
 """
 
 import json
@@ -127,15 +128,15 @@ class Lease:
                 time.sleep(pause)
                 pause = min(pause * 1.5, 10 * POLL)
 
-    def held(self) -> None:
-        """Nothing, if it is still held.
+    def held(self, *, sure: bool = False) -> None:
+        """Nothing, if it is still held: by this machine's clock, or, to be sure, by asking.
 
         Raises
         ------
         BusyError
             If somebody else has taken it over; it says who.
         """
-        if not self._lost and _now() - self._renewed > self.ttl / 2:
+        if not self._lost and (sure or _now() - self._renewed > self.ttl / 2):
             self._renew()
         if self._lost:
             raise BusyError(

@@ -58,6 +58,13 @@ class Place(Protocol):
         """Put a whole object where there is none: whether it was put, by this very call. It never replaces one."""
         ...
 
+    def sure(self) -> None:
+        """Nothing, if the lock this thread works under (its own, else the planner's) is held still; asked, not reckoned.
+
+        It comes before whatever writes over what somebody else may have written meanwhile.
+        """
+        ...
+
     def delete(self, key: str) -> None:
         """Remove an object if it is there."""
         ...
@@ -212,6 +219,9 @@ class LocalPlace:
         os.close(handle)
         return temporary
 
+    def sure(self) -> None:
+        """A lock of a file lasts as long as its process."""
+
     def delete(self, key: str) -> None:
         Path(self._path(key)).unlink(missing_ok=True)
 
@@ -349,6 +359,9 @@ class MemoryPlace:
                 return False
             self._objects[key] = bytes(data)
             return True
+
+    def sure(self) -> None:
+        """A lock of a dictionary lasts as long as its process."""
 
     def delete(self, key: str) -> None:
         self._objects.pop(checked(key), None)

@@ -96,6 +96,8 @@ def _object(commit: _Commit, variable: Variable, extent: Extent, values: npt.NDA
     if found is not None:
         _journal(commit, Intent(extent.key, found.digest, seal))
     commit.listen(Phase("writing", key))
+    if not _inside(commit.region, variable, extent):
+        ledger.place.sure()
     ledger.place.write(key, data, durable=commit.layout.durable)
     commit.written.append(key)
 
@@ -118,14 +120,18 @@ def _cells(variable: Variable, content: npt.NDArray[np.generic]) -> npt.NDArray[
     return cells[:, :, : variable.tail[0]] if variable.tail else cells
 
 
+def _inside(region: Region, variable: Variable, extent: Extent) -> bool:
+    """Whether an object has no room for cells of any other region."""
+    seeds = region.seeds[0] <= extent.seeds[0] and extent.seeds[1] <= region.seeds[1]
+    times = region.times[0] <= extent.times[0] and extent.times[1] <= region.times[1]
+    return seeds and (times or not variable.timed)
+
+
 def _whole(
     region: Region, variable: Variable, extent: Extent, values: npt.NDArray[np.generic]
 ) -> npt.NDArray[np.generic] | None:
     """The object as a view of the block, where the block holds all of it in one run of memory."""
-    inside = region.seeds[0] <= extent.seeds[0] and extent.seeds[1] <= region.seeds[1]
-    if variable.timed:
-        inside &= region.times[0] <= extent.times[0] and extent.times[1] <= region.times[1]
-    if not inside or variable.padded:
+    if not _inside(region, variable, extent) or variable.padded:
         return None
     part = values[window(extent.seeds, region.seeds)]
     part = part[:, window(extent.times, region.times)] if variable.timed else part
