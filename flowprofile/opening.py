@@ -12,6 +12,7 @@ it; `tree.profile` (`selecting`) adds selection along all axes at once, and what
 from collections.abc import Mapping
 from dataclasses import replace
 from math import nan
+from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
@@ -22,6 +23,8 @@ from flowprofile.errors import StoreError
 from flowprofile.selecting import ProfileAccessor
 from flowprofile.store.joined import MASKS, narrowed
 from flowprofile.store.lazy import Missing
+from flowprofile.store.ledger import FORMAT
+from flowprofile.store.places import LocalPlace, Place
 from flowprofile.store.record import Record, RunRecord
 from flowprofile.store.snapshot import check_coordinates, check_format, snapshot
 from flowprofile.store.tree import Opener
@@ -73,7 +76,7 @@ def open(
     if missing not in ("nan", "raise"):
         raise StoreError(f"missing is {missing!r}.", remedy="use 'nan' or 'raise'")
     where = place(url, storage_options)
-    if not check_format(where):
+    if not check_format(where, otherwise=_meant(where)):
         raise StoreError(
             f"There is no store at {where.url!r}.", remedy="check the path, or run a pipeline into it"
         )
@@ -84,6 +87,17 @@ def open(
     # Dask takes equal names for equal values, and a store that grows has other values at the next opening.
     version = f"{seen.root}-{uuid4().hex[:8]}"
     return _as_asked(Opener(where, _spoken(seen.record), version=version, missing=missing).tree(run))
+
+
+def _meant(where: Place) -> str:
+    """What to open where something else is: a store above or below a folder, for people name what lies beside it."""
+    root = Path(where.url)
+    if isinstance(where, LocalPlace):
+        near = [*root.parents, *(path for path in sorted(root.glob("*")) if path.is_dir())]
+        found = [str(path) for path in near if (path / FORMAT).is_file()]
+        if found:
+            return f"open {' or '.join(map(repr, found[:3]))}"
+    return f"give the folder that was named as STORE when it was computed; it holds {FORMAT}"
 
 
 def _as_asked(tree: xr.DataTree) -> xr.DataTree:

@@ -74,14 +74,23 @@ def stretches(seeds: np.ndarray[Any, Any]) -> list[list[int]]:
 
 
 def _interventions(coords: xr.Dataset) -> list[dict[str, Any]]:
+    titles = titles_of(coords)
+    kinds = coords.coords["kind"].values.tolist() if "kind" in coords.coords else ["none"] * len(titles)
+    return [
+        {"name": name, "title": title, "kind": kind}
+        for (name, title), kind in zip(titles.items(), kinds, strict=True)
+    ]
+
+
+def titles_of(coords: xr.Dataset) -> dict[str, str]:
+    """What every intervention is called by whoever defined it; its name, where a title is shared or there is none."""
     names = coords[INTERVENTION].values.tolist()
     titles = coords.coords["title"].values.tolist() if "title" in coords.coords else names
-    kinds = coords.coords["kind"].values.tolist() if "kind" in coords.coords else ["none"] * len(names)
     shared = Counter(titles)
-    return [
-        {"name": name, "title": title if title and shared[title] == 1 else name, "kind": kind}
-        for name, title, kind in zip(names, titles, kinds, strict=True)
-    ]
+    return {
+        name: title if title and shared[title] == 1 else name
+        for name, title in zip(names, titles, strict=True)
+    }
 
 
 def _objects(tree: xr.DataTree) -> list[dict[str, Any]]:

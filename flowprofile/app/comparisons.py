@@ -14,6 +14,7 @@ import xarray as xr
 
 from flowprofile.app.asked import Query, Where, case_of
 from flowprofile.app.blocks import Picture
+from flowprofile.app.catalogue import titles_of
 from flowprofile.app.panels import panel, pictures
 from flowprofile.app.parting import Pair, layers_of, parting
 from flowprofile.app.profiles import Profiles
@@ -52,6 +53,7 @@ class Side:
             "url": self.profiles.url,
             "run": self.run,
             **self.where.key(),
+            "title": titles_of(self.tree.to_dataset(inherit=False))[self.where.intervention],
             "caption": words,
             "command": ensured(self.profiles.url, self.where),
         }

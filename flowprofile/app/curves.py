@@ -48,6 +48,8 @@ SEEDS: Final = 512
 CELLS: Final = 1 << 22
 """Values that are read at most for the statistics of one line."""
 IMPORTS: Final = "import flowprofile as fp\nfrom flowprofile.stats.bounds import mean_bounds"
+UNITS: Final = {"index": "index, no order"}
+"""How a unit is said where its name alone misleads: the channel next to a channel is not like it."""
 TIME_TOLD: Final = "t (noise → image)"
 
 
@@ -157,9 +159,9 @@ def _told(curve: Curve) -> dict[str, Any]:
         "variable": curve.variable,
         "name": curve.name,
         "kind": str(curve.data.attrs.get("kind", "")),
-        "long_name": str(attrs.get("long_name", curve.data.attrs.get("long_name", ""))),
+        "long_name": curve.long_name,
         "unit": unit,
-        "y": curve.name if unit == "1" else f"{curve.name} ({unit})",
+        "y": curve.name if unit == "1" else f"{curve.name} ({UNITS.get(unit, unit)})",
         "excess": f"excess ({unit})" if unit != "1" else "excess",
         "has_null": curve.null is not None,
         "axes": list(curve.axes),

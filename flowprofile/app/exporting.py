@@ -7,8 +7,7 @@ the views of every chosen case, every layer that can be chosen, and all kept sta
 
 import json
 import shutil
-import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -36,6 +35,7 @@ from flowprofile.app.foreseen import (
 )
 from flowprofile.app.packs import Packs, key_of
 from flowprofile.app.profiles import opened
+from flowprofile.app.replacing import replacing
 from flowprofile.app.server import Shown, answered, answers
 from flowprofile.axes import INTERVENTION, LABEL, SEED
 from flowprofile.cases import CLEAN
@@ -43,6 +43,8 @@ from flowprofile.choices import choose
 from flowprofile.errors import DefinitionError, nearest
 from flowprofile.flow.budget import human
 from flowprofile.selecting import labels_of
+from flowprofile.store.places import LocalPlace
+from flowprofile.store.urls import place
 
 LARGEST: Final = 2 << 30
 """Bytes of a folder at most."""
@@ -72,6 +74,7 @@ def export(
     labels: Sequence[Any] = (),
     seeds: Sequence[int] = (),
     interventions: Sequence[str] = (),
+    say: Callable[[str], None] = lambda told: None,
 ) -> Exported:
     """Write a folder whose ``index.html`` shows some cases of a store, from a disk as from any web server.
 
@@ -86,13 +89,16 @@ def export(
     labels, seeds, interventions
         Cases: all combinations. Left out, the first label, the first seed, and the clean run with up to four
         interventions.
+    say
+        Is told what is being done, a line a case.
 
     Raises
     ------
     DefinitionError
-        Where the folder holds something else, or what is asked for exceeds 2 GiB; nothing is written then.
+        Where the folder holds something else or lies in the store, or what is asked for exceeds 2 GiB; nothing is
+        written then.
     """
-    target = _free(Path(into))
+    target = _free(Path(into), store)
     shown = Shown(opened(store))
     name, tree = shown.profiles.run(run)
     chosen = _chosen(name, tree, interventions, labels, seeds)
@@ -102,28 +108,34 @@ def export(
         found = answered(shown, every[name], pairs)
         return found.status_code == 200, bytes(found.body)
 
-    told = {case: list(views(ask, case)) for case in chosen.cases()}
+    told = {case: list(views(ask, case)) for case in _said(chosen, "views", say)}
     panels = panels_of(told.values())
     _affordable(panels.values(), chosen)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as scratch:
-        folder = Path(scratch, "new")
-        folder.mkdir()
+    with replacing(target) as folder:
         _page(folder, chosen, store)
         packs = Packs(folder)
         packs.put([(key_of("catalogue", ()), "", _catalogue(ask, chosen))])
         for entries in told.values():
             packs.put(entries)
-        packs.put(pairs(ask, chosen, panels))
+        for case in _said(chosen, "states and comparisons", say):
+            packs.put(pairs(ask, chosen, panels, case))
+            for panel in panels_of([told[case]]).values():
+                packs.put(blocks(ask, panel))
         packs.put(table(ask, chosen))
-        for panel in panels.values():
-            packs.put(blocks(ask, panel))
         packs.put(limits(ask, panels.values()))
         packs.close({"defaults": dict(chosen.usual), "cases": len(told), "store": store})
-        _put_in_place(folder, target, Path(scratch, "old"))
     sizes = [path.stat().st_size for path in target.rglob("*") if path.is_file()]
     left_out = tree.sizes[INTERVENTION] - len(chosen.interventions)
     return Exported(target, len(sizes), sum(sizes), len(told), left_out)
+
+
+def _said(chosen: Chosen, doing: str, say: Callable[[str], None]) -> Iterator[tuple[Pair, ...]]:
+    """Every case, after a line that says which it is and what is done with it."""
+    cases = chosen.cases()
+    for at, case in enumerate(cases, 1):
+        told = ", ".join(value if axis == INTERVENTION else f"{axis} {value}" for axis, value in case[1:])
+        say(f"case {at} of {len(cases)} ({told}): {doing}")
+        yield case
 
 
 def _chosen(
@@ -172,9 +184,17 @@ def _affordable(panels: Iterable[Mapping[str, Any]], chosen: Chosen) -> None:
         )
 
 
-def _free(target: Path) -> Path:
-    """Where the folder may be written; what is not ours is left alone."""
+def _free(target: Path, store: str) -> Path:
+    """Where the folder may be written; what is not ours is left alone, and so is the store."""
     target = target.expanduser().resolve()
+    where = place(store)
+    root = where.root if isinstance(where, LocalPlace) else None
+    if root is not None and (target.is_relative_to(root) or root.is_relative_to(target)):
+        raise DefinitionError(
+            f"{str(target)!r} {'lies in' if target.is_relative_to(root) else 'holds'} the store {str(root)!r}.",
+            consequence="An export is replaced as a whole, and a store holds its own files alone; nothing was written.",
+            remedy=f"name a folder beside it: {root.with_name(f'{root.name}-folder')}",
+        )
     if not target.exists() or (target.is_dir() and (not any(target.iterdir()) or (target / MARK).is_file())):
         return target
     raise DefinitionError(
@@ -191,10 +211,3 @@ def _page(folder: Path, chosen: Chosen, store: str) -> None:
     shutil.copyfile(page.plotly(), folder / "plotly.js")
     told = {"flowprofile": __version__, "store": store, "cases": [dict(case) for case in chosen.cases()]}
     (folder / MARK).write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _put_in_place(folder: Path, target: Path, old: Path) -> None:
-    """The finished folder under its name; an earlier one goes only when the new one is whole."""
-    if target.exists():
-        target.rename(old)
-    folder.rename(target)

@@ -91,25 +91,24 @@ def _layers(
             yield key_of(view, (*pairs, ("layer", layer))), "", as_json({**changed, "panels": [panel]})
 
 
-def pairs(ask: Ask, chosen: Chosen, panels: Mapping[str, Mapping[str, Any]]) -> Iterator[Entry]:
-    """Every case beside those that differ from it in one thing; where no side is named, the first of them."""
+def pairs(
+    ask: Ask, chosen: Chosen, panels: Mapping[str, Mapping[str, Any]], case: tuple[Pair, ...]
+) -> Iterator[Entry]:
+    """A case beside those that differ from it in one thing; where no side is named, the first of them."""
     known = {key_of("block", parse_qsl(block)): panel for block, panel in panels.items()}
-    for case in chosen.cases():
-        for at, side in enumerate(chosen.beside(case)):
-            asked, other = ("side", urlencode([side])), tuple(dict([*case, side]).items())
-            keys = [(*case, ("side", as_json([side]).decode())), *([case] if at == 0 else [])]
-            for more in EXCESS:
-                told = json.loads(granted(*ask("compare", (*case, asked, *more))))
-                shared = {
-                    name: found for name in told["objects"] if (found := _both(known, name, case, other))
-                }
-                told |= {"objects": list(shared), "measures": [DISTANCE]}
-                table = pairs_csv(told).encode()
-                for key in keys:
-                    yield key_of("compare", (*key, *more)), "", as_json(told)
-                    yield key_of("compare.csv", (*key, *more)), "", table
-            for (name, found), key in product(shared.items(), keys):
-                yield key_of("compare", (*key, ("object", name))), "", as_json({"object": name, **found})
+    for at, side in enumerate(chosen.beside(case)):
+        asked, other = ("side", urlencode([side])), tuple(dict([*case, side]).items())
+        keys = [(*case, ("side", as_json([side]).decode())), *([case] if at == 0 else [])]
+        for more in EXCESS:
+            told = json.loads(granted(*ask("compare", (*case, asked, *more))))
+            shared = {name: found for name in told["objects"] if (found := _both(known, name, case, other))}
+            told |= {"objects": list(shared), "measures": [DISTANCE]}
+            table = pairs_csv(told).encode()
+            for key in keys:
+                yield key_of("compare", (*key, *more)), "", as_json(told)
+                yield key_of("compare.csv", (*key, *more)), "", table
+        for (name, found), key in product(shared.items(), keys):
+            yield key_of("compare", (*key, ("object", name))), "", as_json({"object": name, **found})
 
 
 def table(ask: Ask, chosen: Chosen) -> Iterator[Entry]:

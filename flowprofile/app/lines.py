@@ -44,6 +44,13 @@ NULL: Final = "null"
 VALUE: Final = "value"
 Values = NDArray[np.float64]
 
+DEFINED: Final[Mapping[tuple[str, str], str]] = {
+    ("influence", "radius"): "root mean square distance, from its pixel, of a row's off-diagonal weight",
+    ("influence", "radius_50"): "least radius around its pixel that holds 50 % of a row's off-diagonal weight",
+    ("influence", "radius_90"): "least radius around its pixel that holds 90 % of a row's off-diagonal weight",
+}
+"""What a variable is, by the kind of its node, where several share one long name in the store."""
+
 LOOKED_UP: Final = "reference."
 """Nodes that an intervention looked up for itself begin like this; they are its own business."""
 
@@ -72,6 +79,13 @@ class Curve:
     def array(self) -> xr.DataArray:
         """The values."""
         return self.data[self.variable]
+
+    @property
+    def long_name(self) -> str:
+        """What it is, in the field's words."""
+        attrs = self.array.attrs
+        known = DEFINED.get((str(self.data.attrs.get("kind", "")), self.variable))
+        return known or str(attrs.get("long_name", self.data.attrs.get("long_name", "")))
 
     @property
     def null(self) -> str | None:

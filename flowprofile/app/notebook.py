@@ -26,6 +26,7 @@ FRAMES: Final = "http://localhost:* http://127.0.0.1:* https://localhost:* https
 """Whose pages may show the frame: notebooks on this machine, and editors."""
 HOST: Final = "127.0.0.1"
 RUN: Final = "flowprofile_run"
+CLOSED: Final = "A view of FlowProfile that is closed; tree.profile.view() opens another."
 PATIENCE: Final = 10.0
 """Seconds a server may take to answer."""
 _STARTED: "dict[tuple[Any, ...], Server]" = {}
@@ -96,9 +97,11 @@ class View:
         self.server.close()
 
     def __repr__(self) -> str:
-        return f"FlowProfile at {self.address}"
+        return f"FlowProfile at {self.address}" if self.server.alive else CLOSED
 
     def _repr_html_(self) -> str:
+        if not self.server.alive:
+            return f"<p>{html.escape(CLOSED)}</p>"
         address = html.escape(self.address, quote=True)
         frame = 'width="100%" style="border: 1px solid #8b949e; border-radius: 6px"'
         return (
@@ -142,9 +145,23 @@ def view(
     number = None if label is None else choose(LABEL, label, lambda: labels_of(run)).values[0]
     single = {INTERVENTION: intervention, LABEL: number, SEED: seed, TIME: time}
     asked = [(name, str(value)) for name, value in single.items() if value is not None]
-    asked += [(LAYER, name) for name in ([layer] if isinstance(layer, str) else layer or ())]
+    layers = [layer] if isinstance(layer, str) else list(layer or ())
+    _known(run, layers)
+    asked += [(LAYER, name) for name in layers]
     case_of(run, query(asked))
     return View(_server(tree), f"/{view}" + (f"?{urlencode(asked)}" if asked else ""), height)
+
+
+def _known(run: xr.DataTree, layers: Sequence[str]) -> None:
+    """Refuse a layer that nothing in the run is of: as a coordinate, or as the layer of a node."""
+    held = {node.path.removeprefix(run.path).strip("/") for node in run.subtree}
+    for node in run.subtree:
+        held |= {str(node.attrs[LAYER])} if LAYER in node.attrs else set()
+        held |= {str(array.attrs[LAYER]) for array in node.data_vars.values() if LAYER in array.attrs}
+        held |= set(map(str, node.coords[LAYER].values.tolist())) if LAYER in node.coords else set()
+    for name in layers:
+        if name not in held:
+            raise DefinitionError(f"Nothing in this run is of the layer {name!r}.", remedy=nearest(name, held))
 
 
 def _whole(tree: xr.DataTree) -> xr.DataTree:

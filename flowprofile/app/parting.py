@@ -28,6 +28,8 @@ SEEDS: Final = 512
 PIXELS: Final = 1 << 16
 """Values of all seeds' pictures, where curves and nulls are computed from states: about a second's work."""
 PRESENT: Final = 2
+COMPARED: Final = "x_t"
+"""Of what `MEASURES` are, whatever pictures are shown beside their curves."""
 RUN: Final = "flowprofile_run"
 
 
@@ -106,6 +108,7 @@ def _alone(pair: Pair, measure: str) -> dict[str, Any]:
     why = "two seeds share no noise" if "seed" in pair.differs else "they differ in more than one thing"
     return {
         "quantity": quantity(measure),
+        "of": COMPARED,
         "times": times,
         "own": plain(values),
         "n": 0,
@@ -145,7 +148,12 @@ def _over_seeds(pair: Pair, measure: str, asked: Query) -> dict[str, Any]:
     _, _, source = Asking(store, other, run=run, storage_options=options, how=how, **parts).answered()
     excess = asked.get("excess") == "1" and source.has_null
     times = [t for t in source.times if t or not excess]
-    found: dict[str, Any] = {"quantity": source.quantity, "source": source.said, "times": list(source.times)}
+    found: dict[str, Any] = {
+        "quantity": source.quantity,
+        "of": COMPARED if measure in MEASURES else "",
+        "source": source.said,
+        "times": list(source.times),
+    }
     found |= _own(pair, source)
     seeds, computed = _complete(source)
     if len(seeds) < LEAST_SEEDS:

@@ -36,6 +36,13 @@ STATISTICS: Final[Mapping[str, str]] = {
     "min": "minimum over the stored t",
     "excess": "mean over the stored t of value - null",
 }
+OVER: Final[Mapping[str, str]] = {
+    "mean": "mean over t",
+    LAST: "at the last state",
+    "min": "minimum over t",
+    "excess": "mean excess over t",
+}
+"""The same, short enough for the head of a column."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +62,14 @@ class Column:
     @property
     def told(self) -> dict[str, Any]:
         """The column, for a person."""
-        attrs = self.line.curve.array.attrs
+        curve = self.line.curve
+        what = curve.long_name or curve.name
         return {
             "name": self.name,
-            "title": f"{self.name.rpartition(':')[0]}, {self.statistic}",
-            "told": f"{attrs.get('long_name', self.line.curve.name)}: {STATISTICS[self.statistic]}",
-            "unit": str(attrs.get("units", "1")),
+            "title": f"{self.name.rpartition(':')[0]}, {OVER[self.statistic]}",
+            "what": what,
+            "told": f"{what}: {STATISTICS[self.statistic]}",
+            "unit": str(curve.array.attrs.get("units", "1")),
             "python": self.python,
         }
 

@@ -1,19 +1,38 @@
 """app: look at a store in a browser."""
 
+import re
 from pathlib import Path
+from typing import Final
 
 import click
 
 from flowprofile.cli import options
+from flowprofile.errors import DefinitionError
 from flowprofile.flow.budget import human
+
+NAMED: Final = re.compile(r"([^=/\\]*)=(.*)")
+"""A store behind its name; a path or an address may hold a "=" of its own, behind a slash."""
 
 
 def _others(given: tuple[str, ...]) -> dict[str, str]:
     """Further stores by name: ``name=STORE``, or the store alone under its folder's name."""
     found: dict[str, str] = {}
     for text in given:
-        name, equals, url = text.partition("=")
-        found[name if equals else Path(text).name] = url if equals else text
+        named = NAMED.fullmatch(text)
+        name, url = (named[1], named[2]) if named else (Path(text).name, text)
+        if not name or not url:
+            raise DefinitionError(
+                f"--beside {text!r} gives no {'name' if url else 'store'}.",
+                consequence="Compare speaks of a store by its name.",
+                remedy="write --beside NAME=STORE",
+            )
+        if name in found:
+            raise DefinitionError(
+                f"Two stores are called {name!r}: {found[name]} and {url}.",
+                consequence="Compare speaks of a store by its name, and would show one of them for both.",
+                remedy="give each a name of its own: --beside NAME=STORE",
+            )
+        found[name] = url
     return found
 
 
@@ -77,7 +96,8 @@ def _export(
     from flowprofile.app.exporting import export
 
     labels = [options.label_said(text) for text in label]
-    found = export(store, into, run=run, labels=labels, seeds=seed, interventions=intervention)
+    found = export(store, into, run=run, labels=labels, seeds=seed, interventions=intervention,
+                   say=lambda told: click.echo(told, err=True))  # fmt: skip
     click.echo(f"{into}: {found.cases} case(s), {found.files} files, {human(found.bytes)}")
     if found.left_out:
         click.echo(f"{found.left_out} intervention(s) are not in it; --intervention NAME names others.")

@@ -69,8 +69,8 @@ def _object(data: bytes, prefix: int | None) -> Object:
     return Object(len(data), digest(data), prefix, digest(data[:prefix]) if prefix is not None else "")
 
 
-def check_format(place: Place) -> bool:
-    """Whether a store of ours is there; False where nothing is.
+def check_format(place: Place, *, otherwise: str = "name an empty or new folder") -> bool:
+    """Whether a store of ours is there; False where nothing is. `otherwise` is what to do where something else is.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def check_format(place: Place) -> bool:
             raise StoreError(
                 f"{place.url!r} is not empty and not a FlowProfile store.",
                 consequence="Nothing of it is read or changed.",
-                remedy="name an empty or new folder",
+                remedy=otherwise,
                 evidence=f"{FORMAT} is missing",
             )
         return False
