@@ -46,8 +46,14 @@ Values = NDArray[np.float64]
 
 DEFINED: Final[Mapping[tuple[str, str], str]] = {
     ("influence", "radius"): "root mean square distance, from its pixel, of a row's off-diagonal weight",
-    ("influence", "radius_50"): "least radius around its pixel that holds 50 % of a row's off-diagonal weight",
-    ("influence", "radius_90"): "least radius around its pixel that holds 90 % of a row's off-diagonal weight",
+    (
+        "influence",
+        "radius_50",
+    ): "least radius around its pixel that holds 50 % of a row's off-diagonal weight",
+    (
+        "influence",
+        "radius_90",
+    ): "least radius around its pixel that holds 90 % of a row's off-diagonal weight",
 }
 """What a variable is, by the kind of its node, where several share one long name in the store."""
 

@@ -161,7 +161,9 @@ def _known(run: xr.DataTree, layers: Sequence[str]) -> None:
         held |= set(map(str, node.coords[LAYER].values.tolist())) if LAYER in node.coords else set()
     for name in layers:
         if name not in held:
-            raise DefinitionError(f"Nothing in this run is of the layer {name!r}.", remedy=nearest(name, held))
+            raise DefinitionError(
+                f"Nothing in this run is of the layer {name!r}.", remedy=nearest(name, held)
+            )
 
 
 def _whole(tree: xr.DataTree) -> xr.DataTree:

@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from curved_stores import asked, curved
 
 import flowprofile as fp
@@ -18,6 +19,8 @@ from flowprofile.app.blocks import block
 from flowprofile.app.comparisons import compare
 from flowprofile.app.profiles import opened
 from flowprofile.app.spreadsheets import pairs_csv
+from flowprofile.cli.looking import _others
+from flowprofile.cli.main import group
 from flowprofile.errors import StoreError
 from flowprofile.measures import windows
 from pipelines import pipeline
@@ -120,6 +123,40 @@ def test_blocks_of_all_sides_are_at_the_addresses_told(profiles):
         )
         got = np.frombuffer(data[-want.size * 2 :], "<f2").reshape(want.shape)
         np.testing.assert_allclose(got, want, atol=2e-3)
+
+
+def test_it_is_said_of_what_the_distance_is(profiles):
+    """The pictures beside it may be of something else."""
+    assert pair(compare(profiles, asked(label=0, side=["label=1"])))["of"] == "x_t"
+    assert pair(compare(profiles, asked(label=0, side=["seed=1"])))["of"] == "x_t"
+    layers = pair(compare(profiles, asked(label=0, side=["label=1"], measure="layer_distance")))
+    assert layers["of"] == ""
+
+
+def test_a_side_has_the_title_of_its_intervention(profiles):
+    found = compare(profiles, asked(label=0, side=["intervention=" + switch(profiles)]))
+    assert [side["title"] for side in found["sides"]] == ["none", "later"]
+
+
+@pytest.mark.parametrize(
+    ("given", "fact"),
+    [
+        (("a=one", "a=two"), "Two stores are called 'a'"),
+        (("one/a", "two/a"), "Two stores are called 'a'"),
+        (("=one",), "gives no name"),
+        (("a=",), "gives no store"),
+    ],
+)
+def test_a_store_beside_that_has_no_name_of_its_own_is_refused(url, given, fact):
+    words = [word for text in given for word in ("--beside", text)]
+    run = CliRunner().invoke(group, ["app", url, "--no-open", *words])
+    assert run.exit_code != 0
+    assert fact in f"{run.output} {run.exception}"
+
+
+def test_an_address_may_hold_a_sign_of_its_own():
+    given = ("s3://bucket/a=b/c", "new=out/x=y", "out/first")
+    assert _others(given) == {"c": "s3://bucket/a=b/c", "new": "out/x=y", "first": "out/first"}
 
 
 def test_stores_given_at_the_start_are_compared_by_name(profiles, url, tmp_path):

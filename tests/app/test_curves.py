@@ -118,6 +118,20 @@ def test_pixels_are_one_line_with_their_range(found):
     assert (least < most).any()
 
 
+def test_radii_are_told_apart_in_words(found):
+    told = {
+        name: named(found, f"influence: {name}")["long_name"] for name in ("radius", "radius_50", "radius_90")
+    }
+    assert told["radius"].startswith("root mean square distance")
+    assert "holds 50 %" in told["radius_50"]
+    assert "holds 90 %" in told["radius_90"]
+
+
+def test_channels_are_said_to_have_no_order(found):
+    assert named(found, "max_channel")["y"] == "max_channel (index, no order)"
+    assert named(found, "max_channel")["unit"] == "index"
+
+
 def test_fidelity_is_a_probability_of_each_label(found):
     lines = named(found, "fidelity: probability")["lines"]
     assert len(lines) == 10

@@ -112,11 +112,12 @@ def test_a_layer_is_chosen_without_a_request(page, address):
     lines = page.locator(".plot-card", has=page.locator("strong", has_text="layer_distance")).locator(
         ".legendtext"
     )
-    assert lines.count() == 4
+    assert lines.count() == 5
+    assert lines.last.text_content() == "solid: seed 0"
     requests = []
     page.on("request", lambda request: requests.append(request.url))
     page.evaluate("""async () => (await import("app/state.js")).set({ layer: ["mid_attn.fn"] })""")
-    expect(lines).to_have_text(["10 to 90 % of 6 seeds", "mid_attn.fn", "mean of 6 seeds"])
+    expect(lines).to_have_text(["10 to 90 % of 6 seeds", "seed 0, mid_attn.fn", "mean of 6 seeds"])
     assert requests == []
 
 
@@ -124,6 +125,7 @@ def test_what_the_case_lacks_says_why(page, address):
     opened(page, f"{address}/measures?label=2")
     told = page.locator("section", has=page.locator("h3", has_text="clean_ssim"))
     assert "not measured of the clean run" in told.inner_text()
+    assert told.locator(".missing").count() == 0, "nothing is wrong, and nothing can be done"
 
 
 def test_numbers_and_pictures_are_saved(page, address):
@@ -172,6 +174,61 @@ def test_all_sides_move_together(page, address):
     assert all(text.startswith("t = 150") for text in page.locator(".panel .told").all_inner_texts())
 
 
+def test_the_band_and_the_interval_differ_and_a_line_says_whose_it_is(page, address):
+    opened(page, f"{address}/measures?label=1&seed=2")
+    card = page.locator(".plot-card", has=page.locator("strong", has_text=re.compile("^step_ssim$")))
+    traces = card.locator(".plot").evaluate(
+        "(plot) => plot.data.map(({ name, fillcolor }) => [name, fillcolor])"
+    )
+    fills = {name: fill for name, fill in traces if fill}
+    assert set(fills) == {"10 to 90 % of 6 seeds", "below: 95 % interval of the mean excess"}
+    assert len(set(fills.values())) == 2
+    names = [name for name, _ in traces]
+    assert {"seed 2", "null of seed 2: same noise, image known", "below: excess of seed 2"} <= set(names)
+    assert "drawn: seed 2 of n = 6 seeds" in card.locator(".told").inner_text()
+
+
+def test_numbers_of_channels_are_points(page, address):
+    opened(page, f"{address}/measures?label=1")
+    card = page.locator(".plot-card", has=page.locator("strong", has_text="max_channel"))
+    assert set(card.locator(".plot").evaluate("(plot) => plot.data.map(({ mode }) => mode)")) == {"markers"}
+    assert "index, no order" in card.locator(".told").inner_text()
+
+
+def test_what_may_be_read_off_a_difference_depends_on_the_seeds(page, address):
+    opened(page, f"{address}/compare?label=0&side=label%3D1")
+    assert "share all their noise" in page.locator(".lead").inner_text()
+    assert "of the states x_t" in page.locator(".plot-card .told").inner_text()
+    assert "these two samples, x_t" in page.locator(".plot .legendtext").all_text_contents()
+    opened(page, f"{address}/compare?label=0&side=label%3D1&side=seed%3D1")
+    assert page.locator(".lead").inner_text().startswith("Side 3 is of another seed")
+
+
+def test_every_difference_has_a_scale_of_its_own(page, address, switched):
+    opened(page, f"{address}/compare?label=0&side=intervention%3D{switched}&side=seed%3D1&time=400")
+    scales = [page.locator(".panel").nth(at).locator(".legend").inner_text() for at in (3, 4)]
+    assert scales[0] != scales[1]
+    assert page.locator(".side legend").first.inner_text() == "Side 2: later"
+
+
+def test_an_onset_that_is_not_claimed_is_no_onset(page, address):
+    opened(page, f"{address}/compare?label=0&side=label%3D1&time=200")
+    buttons = page.locator(".onsets tbody tr")
+    seen = set()
+    for at in range(buttons.count()):
+        buttons.nth(at).locator("button").click()
+        ready(page)
+        claimed = buttons.nth(at).locator("td").first.inner_text() != "not claimed"
+        names = page.locator(".plot .legendtext").all_text_contents()
+        assert "first crossing, not claimed" not in names or not claimed
+        assert "onset of the mean" not in names or claimed
+        seen |= {claimed} if {"first crossing, not claimed", "onset of the mean"} & set(names) else set()
+        (marks,) = page.locator(".plot").evaluate_all("""(plots) => plots.map((plot) => plot.data
+            .filter(({ name }) => name === "onset of the null").map(({ mode }) => mode))""")
+        assert set(marks) <= {"markers"}
+    assert seen
+
+
 def test_an_onset_is_shaded_beside_its_null_and_another_threshold_can_be_chosen(page, address):
     opened(page, f"{address}/compare?label=0&time=200")
     assert "onset of the null" in page.locator(".plot .legendtext").all_text_contents()
@@ -196,7 +253,7 @@ def test_the_table_is_sorted_by_the_keyboard_and_the_focus_stays(page, address):
         heads = [
             h.split("\n")[0].strip(" \u00a0▲▼") for h in page.locator(".cases thead th").all_inner_texts()
         ]
-        values = [float(row[heads.index("step_ssim, mean")].replace("−", "-")) for row in cells]
+        values = [float(row[heads.index("step_ssim, mean over t")].replace("−", "-")) for row in cells]
         assert values == sorted(values, reverse=told == "desc")
 
 

@@ -1,5 +1,6 @@
 """An exported folder answers as the server does, opens from a disk, and asks nobody for anything."""
 
+import fcntl
 import gzip
 import json
 import re
@@ -17,6 +18,7 @@ from flowprofile.app import exporting
 from flowprofile.app.exporting import MARK, export
 from flowprofile.app.packs import key_of
 from flowprofile.app.profiles import opened
+from flowprofile.app.replacing import replacing
 from flowprofile.app.server import Shown, answered, answers, application
 from flowprofile.cli.main import group
 from flowprofile.errors import DefinitionError
@@ -128,6 +130,48 @@ def test_an_earlier_export_is_replaced_and_what_is_not_ours_is_left_alone(small,
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
+def test_what_a_killed_export_left_is_removed_and_what_another_writes_is_not(small, tmp_path):
+    left, live = tmp_path / ".folder-abcd1234", tmp_path / ".folder-abcd5678"
+    others = [tmp_path / ".folder-2-abcd1234", tmp_path / ".folder-mine1234"]
+    for scratch in (left, live, *others):
+        (scratch / "new" / "data").mkdir(parents=True)
+        (scratch / "lock").touch()
+    (others[1] / "notes.txt").touch()
+    with replacing(tmp_path / "other"), (live / "lock").open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        export(str(small), tmp_path / "folder")
+        assert any(path.name.startswith(".other-") for path in tmp_path.iterdir())
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        ["folder", "other", live.name, *(path.name for path in others)]
+    )
+
+
+def test_an_export_that_was_killed_between_two_names_gives_the_earlier_one_back(tmp_path):
+    scratch = tmp_path / ".folder-abcd1234"
+    (scratch / "old").mkdir(parents=True)
+    (scratch / "old" / MARK).write_text("earlier")
+    (scratch / "lock").touch()
+
+    def failing():
+        with replacing(tmp_path / "folder"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        failing()
+    assert (tmp_path / "folder" / MARK).read_text() == "earlier"
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_nothing_is_written_into_the_store_nor_over_it(small):
+    before = sorted(small.rglob("*"))
+    for into in (small, small / "shown", small / "ledger" / "shown"):
+        with pytest.raises(DefinitionError, match="lies in the store"):
+            export(str(small), into)
+    with pytest.raises(DefinitionError, match="holds the store"):
+        export(str(small), small.parent)
+    assert sorted(small.rglob("*")) == before
+
+
 def test_what_is_too_large_is_refused_before_anything_is_written(small, tmp_path, monkeypatch):
     monkeypatch.setattr(exporting, "LARGEST", 10_000)
     with pytest.raises(DefinitionError, match="would take up to"):
@@ -153,6 +197,10 @@ def test_the_command_says_what_it_wrote(small, tmp_path):
     assert run.exit_code == 0, run.output
     assert re.search(r"x: 1 case\(s\), \d+ files, [\d.]+ MiB", run.output)
     assert "index.html" in run.output
+    assert re.findall(r"case (\d) of 1 \(none, label 1, seed 0\): (\w+)", run.output) == [
+        ("1", "views"),
+        ("1", "states"),
+    ]
     alone = CliRunner().invoke(group, ["app", str(small), "--label", "1"])
     assert alone.exit_code != 0
     assert "--export" in alone.output

@@ -41,10 +41,10 @@ def secret(view):
 
 
 def test_a_view_is_a_frame_at_an_address_that_its_text_says(shown):
-    view = shown(view="measures", label=1, seed=2, time=500, layer=["a.fn", "b.fn"], height=400)
+    view = shown(view="measures", label=1, seed=2, time=500, layer=["trajectory", "predicted_x0"], height=400)
     url = urlsplit(view.address)
     assert (url.hostname, url.path) == (ITSELF, "/measures")
-    assert url.query == "label=1&seed=2&time=500&layer=a.fn&layer=b.fn"
+    assert url.query == "label=1&seed=2&time=500&layer=trajectory&layer=predicted_x0"
     assert view.address in repr(view)
     assert f'src="{view.address}"' in unescape(view._repr_html_())
     assert 'height="400"' in view._repr_html_()
@@ -80,6 +80,8 @@ def test_a_store_has_one_server_and_a_selection_its_own(shown, small):
 def test_closed_it_answers_no_more_and_a_new_view_starts_anew(shown):
     view = shown()
     view.close()
+    assert "closed" in repr(view)
+    assert view.address not in repr(view) + unescape(view._repr_html_())
     with pytest.raises(urllib.error.URLError):
         get(view, "/sample")
     assert get(shown(), "/sample")[0] == 200
@@ -93,6 +95,7 @@ def test_closed_it_answers_no_more_and_a_new_view_starts_anew(shown):
         ({"label": 99}, "no label 99"),
         ({"seed": 99}, "no seed 99"),
         ({"intervention": "zero"}, "no intervention 'zero'"),
+        ({"layer": "zzz"}, "layer 'zzz'"),
     ],
 )
 def test_what_is_not_there_is_refused_before_a_frame_shows_it(small, asked, told):

@@ -43,6 +43,19 @@ def test_every_column_is_what_its_python_gives(tree):
                 np.testing.assert_allclose(got, value, rtol=1e-5, atol=1e-8, err_msg=f"{told['name']} {case}")
 
 
+def test_a_column_says_over_what_and_of_what(tree):
+    found = sweep(
+        tree, asked(column=["step_ssim:mean", "step_ssim:excess", "step_ssim:min", "fidelity.asked:last"])
+    )
+    assert [told["title"] for told in found["columns"]] == [
+        "step_ssim, mean over t",
+        "step_ssim, mean excess over t",
+        "step_ssim, minimum over t",
+        "fidelity.asked, at the last state",
+    ]
+    assert found["columns"][3]["what"] == "probability of the label that the run began with"
+
+
 def test_it_is_sorted_by_any_column_over_all_cases(tree):
     found = sweep(tree, asked(column=["step_ssim:mean"], sort="step_ssim:min", order="desc", limit=5))
     value = tree["measures/step_ssim"]["value"].min("time").stack(case=("intervention", "label", "seed"))

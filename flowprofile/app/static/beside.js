@@ -48,9 +48,10 @@ export class Side {
     return { values, low, high, root: Math.sqrt(sum / values.length) };
   }
 
-  /** Draw the difference on a scale that is centred at 0 and shared by all differences. */
-  drawApart(found, far, t) {
+  /** Draw the difference on a scale of its own that is centred at 0: beside a strong one a weak one would be blank. */
+  drawApart(found, t) {
     if (!found) return this.difference.miss("One of the two is not computed.", this.command);
+    const far = Math.max(1e-12, -found.low, found.high);
     const colours = this.told.image && sizeOf(this.told) > 1 ? ", mean over colours" : "";
     return this.difference.draw({ values: found.values, range: { low: -far, high: far }, told: `t = ${t}${colours}, root mean square ${number(found.root, 3)}` });
   }

@@ -5,11 +5,13 @@ import { line, literal, plotCard, timeAxis } from "app/plot.js";
 import { set } from "app/state.js";
 import { colour } from "app/theme.js";
 
-const NULL_TOLD = "null: same noise, image known";
+const NULL_TOLD = (seed) => `null of seed ${seed}: same noise, image known`;
 const INTERVAL_TOLD = "95 % interval of the mean excess";
 const BAND_TOLD = (measure) => `10 to 90 % of ${measure.n} seeds`;
+const UNITS = { 1: "no unit", index: "index, no order" };
 const SAID = { other_label: "to label", read_label: "label that is read" };
 const BANDS = 3;
+const WIDE = 24;
 /** Colours in an order in which neighbours are far apart. */
 const PLACES = [0, 1, 2, 3, 4, 6, 7, 5];
 
@@ -18,10 +20,10 @@ export function isCurve(measure) {
   return measure.times.length > 1;
 }
 
-/** A card that plots a measure; `state` says what of it: t, which curves, which lines. */
-export function curveCard(measure, state) {
-  const words = [measure.long_name, measure.unit === "1" ? "no unit" : measure.unit, measure.n > 1 ? `n = ${measure.n} seeds` : null, measure.pixels ? `mean over ${measure.pixels} pixels` : null, measure.note];
-  const card = plotCard(measure.name, words.filter(Boolean).join(" · "), () => drawn(measure, state()), { moved: (point) => set({ time: point.x }) });
+/** A card that plots a measure of a seed; `state` says what of it: t, which curves, which lines. */
+export function curveCard(measure, seed, state) {
+  const words = [measure.long_name, UNITS[measure.unit] ?? measure.unit, `drawn: seed ${seed}${measure.n > 1 ? ` of n = ${measure.n} seeds` : ""}`, measure.pixels ? `mean over ${measure.pixels} pixels` : null, measure.note];
+  const card = plotCard(measure.name, words.filter(Boolean).join(" · "), () => drawn(measure, seed, state()), { moved: (point) => set({ time: point.x }) });
   const place = card.element.querySelector(".plot");
   const draw = async () => {
     place.classList.toggle("two", measure.has_null && state().show === "both");
@@ -31,17 +33,17 @@ export function curveCard(measure, state) {
 }
 
 /** Traces and axes of a measure. */
-function drawn(measure, { t, show, lines }) {
+function drawn(measure, seed, { t, show, lines }) {
   const both = measure.has_null && show === "both";
   const excess = measure.has_null && show === "excess";
   const several = lines.length > 1;
   const traces = [
-    ...(excess ? [] : lines.flatMap((each, i) => valueTraces(measure, each, i, lines.length))),
-    ...(both || excess ? lines.flatMap((each, i) => excessTraces(measure, each, i, lines.length, both)) : []),
-    ...(several ? keys(measure, lines.length, excess) : []),
+    ...(excess ? [] : lines.flatMap((each, i) => valueTraces(measure, seed, each, i, lines.length))),
+    ...(both || excess ? lines.flatMap((each, i) => excessTraces(measure, seed, each, i, lines.length, both)) : []),
+    ...(several ? keys(measure, seed, lines.length, { both, excess }) : []),
   ];
-  // In the lower of two panels there is room for a unit below the name only.
-  const axis = (title) => ({ title: { text: both ? literal(title).replace(" (", "<br>(") : literal(title) }, zeroline: false });
+  // In the lower of two panels, and of a long name, there is room for a unit below the name only.
+  const axis = (title) => ({ title: { text: both || title.length > WIDE ? literal(title).replace(" (", "<br>(") : literal(title) }, zeroline: false });
   const beyond = { ...axis(measure.excess), zeroline: true, zerolinecolor: colour("edge"), zerolinewidth: 1.5 };
   return {
     traces,
@@ -62,22 +64,23 @@ function at(t) {
   return { type: "line", x0: t, x1: t, yref: "paper", y0: 0, y1: 1, line: { color: colour("accent"), width: 2, dash: "dot" } };
 }
 
-function valueTraces(measure, each, i, count) {
+function valueTraces(measure, seed, each, i, count) {
   const { series } = each;
   const mine = line(PLACES[i % PLACES.length]);
   const alone = count === 1;
-  const own = each.caption || (measure.pixels ? "this seed, mean over pixels" : "this seed");
+  const own = alone ? [`seed ${seed}`, each.caption, measure.pixels ? "mean over pixels" : null].filter(Boolean).join(", ") : each.caption;
   const width = measure.times.length > 300 ? 1.2 : 2;
   const traces = [];
-  if (series.low && count <= BANDS) traces.push(...band(measure, series.low, series.high, alone ? line(1) : mine, BAND_TOLD(measure), `v${i}`, alone));
-  if (series.least) traces.push(...band(measure, series.least, series.most, colour("faint"), "this seed, least to most of all pixels", `p${i}`, alone));
-  traces.push(curve(measure, series.value, own, { color: mine, width, shape: measure.unit === "index" ? "hv" : "linear" }));
-  if (series.null) traces.push({ ...curve(measure, series.null, alone ? NULL_TOLD : `${own}, null`, { color: alone ? colour("ink") : mine, width: 1.2, dash: "dash" }), showlegend: alone });
-  if (series.mean && alone) traces.push(curve(measure, series.mean, `mean of ${measure.n} seeds`, { color: line(1), width }));
+  if (series.low && alone) traces.push(...band(measure, series.low, series.high, colour("faint"), BAND_TOLD(measure), `v${i}`));
+  if (series.low && !alone && count <= BANDS) traces.push(...edges(measure, series.low, series.high, mine));
+  if (series.least) traces.push(...edges(measure, series.least, series.most, mine, alone ? `seed ${seed}, least and most of all pixels` : null));
+  traces.push(curve(measure, series.value, own, measure.unit === "index" ? POINTS(mine, measure) : { mode: "lines", line: { color: mine, width } }));
+  if (series.null) traces.push({ ...curve(measure, series.null, alone ? NULL_TOLD(seed) : `${own}, null`, { mode: "lines", line: { color: alone ? colour("ink") : mine, width: 1.2, dash: "dash" } }), showlegend: alone });
+  if (series.mean && alone) traces.push(curve(measure, series.mean, `mean of ${measure.n} seeds`, { mode: "lines", line: { color: line(1), width } }));
   return traces;
 }
 
-function excessTraces(measure, each, i, count, below) {
+function excessTraces(measure, seed, each, i, count, below) {
   const { series } = each;
   const alone = count === 1;
   const mine = line(PLACES[i % PLACES.length]);
@@ -87,26 +90,43 @@ function excessTraces(measure, each, i, count, below) {
   const legend = { showlegend: alone || !below };
   const traces = [];
   if (series.excess_lower && count <= BANDS) traces.push(...band(measure, series.excess_lower, series.excess_upper, alone ? line(1) : mine, `${place}${INTERVAL_TOLD}`, `e${i}`, alone).map((trace) => ({ ...trace, ...on })));
-  const name = alone ? `${place}excess of this seed` : each.caption;
-  const own = { ...curve(measure, series.excess, name, { color: mine, width: 1 }), ...on };
+  const name = alone ? `${place}excess of seed ${seed}` : each.caption;
+  const own = { ...curve(measure, series.excess, name, { mode: "lines", line: { color: mine, width: 1 } }), ...on };
   if (alone || !series.excess_mean) traces.push({ ...own, ...legend });
-  if (series.excess_mean) traces.push({ ...curve(measure, series.excess_mean, alone ? `${place}mean excess` : name, { color: alone ? line(1) : mine, width: 2 }), ...on, ...legend });
+  if (series.excess_mean) traces.push({ ...curve(measure, series.excess_mean, alone ? `${place}mean excess of ${measure.n} seeds` : name, { mode: "lines", line: { color: alone ? line(1) : mine, width: 2 } }), ...on, ...legend });
   return traces;
 }
 
-/** What dashes and bands mean, once for all lines. */
-function keys(measure, count, excess) {
+/** What lines, dashes and bands mean, once for all lines. */
+function keys(measure, seed, count, { both, excess }) {
   const ink = colour("faint");
   const dummy = (name, more) => ({ x: [null], y: [null], mode: "lines", name, hoverinfo: "skip", ...more });
+  const few = count <= BANDS;
   const found = [];
-  if (measure.has_null && !excess) found.push(dummy(NULL_TOLD, { line: { color: ink, dash: "dash", width: 1.5 } }));
-  if (measure.n > 1 && count <= BANDS && !excess) found.push(dummy(BAND_TOLD(measure), { fill: "toself", fillcolor: faint(ink), line: { width: 0, color: ink } }));
-  if (measure.has_null && measure.n > 1) found.push(dummy(`below: mean excess of ${measure.n} seeds${measure.n > 2 && count <= BANDS ? `, ${INTERVAL_TOLD}` : ""}`, { line: { color: ink, width: 2 } }));
+  if (!excess) found.push(measure.unit === "index" ? dummy(`points: seed ${seed}`, POINTS(ink, measure)) : dummy(`solid: seed ${seed}`, { line: { color: ink, width: 2 } }));
+  if (measure.has_null && !excess) found.push(dummy(`dashed: ${NULL_TOLD(seed)}`, { line: { color: ink, dash: "dash", width: 1.5 } }));
+  if (measure.n > 1 && few && !excess) found.push(dummy(`dotted: ${BAND_TOLD(measure)}`, { line: EDGE(ink) }));
+  if (!both && !excess) return found;
+  const place = both ? "below: " : "";
+  if (measure.n > 1) found.push(dummy(`${place}mean excess of ${measure.n} seeds`, { line: { color: ink, width: 2 } }));
+  else found.push(dummy(`${place}excess of seed ${seed}`, { line: { color: ink, width: 1 } }));
+  if (measure.n > 2 && few) found.push(dummy(`${place}${INTERVAL_TOLD}`, { fill: "toself", fillcolor: faint(ink), line: { width: 0, color: ink } }));
   return found;
 }
 
 function curve(measure, { values }, name, style) {
-  return { x: measure.times, y: values, name: literal(name), mode: "lines", line: style, hovertemplate: "%{y:.5g}", connectgaps: false };
+  return { x: measure.times, y: values, name: literal(name), hovertemplate: "%{y:.5g}", connectgaps: false, ...style };
+}
+
+/** Numbers that only name something: between two of them there is nothing, so no line is drawn. */
+const POINTS = (color, { times }) => ({ mode: "markers", cliponaxis: false, marker: { color, size: times.length > 300 ? 3 : 7, symbol: "line-ew", line: { color, width: 2 } } });
+
+/** The ends of a range, where several would hide each other as bands. */
+const EDGE = (color) => ({ color, width: 1, dash: "dot" });
+
+function edges(measure, low, high, color, name = null) {
+  const end = (series, told) => ({ ...curve(measure, series, told, { mode: "lines", line: EDGE(color), hoverinfo: "skip" }), hovertemplate: null, showlegend: false });
+  return [end(low, `${name ?? "range"}, lower end`), { ...end(high, name ?? "range, upper end"), showlegend: name !== null }];
 }
 
 /** A filled band; a state without numbers leaves it out. */
@@ -123,26 +143,31 @@ export function faint(hex) {
   return `rgba(${[1, 3, 5].map((place) => parseInt(hex.slice(place, place + 2), 16)).join(", ")}, 0.2)`;
 }
 
-/** What a measure of several lines says at its only state, as bars. */
-export function barCard(measure) {
-  const names = measure.lines.map((each) => literal(each.caption));
+/** What a measure of several lines says at its only state, as bars that lie: names of labels are long. */
+export function barCard(measure, seed) {
+  const names = measure.lines.map((each) => literal(each.caption.replace(/^label /, "")));
   const of = (role) => measure.lines.map((each) => each.series[role]?.values[0] ?? null);
-  const card = plotCard(measure.name, `${measure.long_name} · ${measure.unit === "1" ? "no unit" : measure.unit} · t = ${measure.times[0]}`, () => {
+  const words = [measure.long_name, UNITS[measure.unit] ?? measure.unit, `t = ${measure.times[0]}`, `drawn: seed ${seed}${measure.n > 1 ? ` of n = ${measure.n} seeds` : ""}`, measure.note];
+  const card = plotCard(measure.name, words.filter(Boolean).join(" · "), () => {
     const [mean, low, high] = ["mean", "low", "high"].map(of);
-    const traces = [{ type: "bar", x: names, y: of("value"), name: "this seed", marker: { color: line(0) } }];
-    if (measure.n > 1 && mean.some((value) => value !== null)) traces.push({
-      type: "bar", x: names, y: mean, name: `mean of ${measure.n} seeds, bars hold 10 to 90 %`, marker: { color: line(1) },
-      error_y: { type: "data", symmetric: false, array: mean.map((m, i) => high[i] - m), arrayminus: mean.map((m, i) => m - low[i]), color: colour("ink") },
-    });
-    return { traces, layout: { barmode: "group", xaxis: { title: { text: measure.axes.map((axis) => SAID[axis] ?? axis).join(", ") }, type: "category" }, yaxis: { title: { text: literal(measure.y) } }, ...LEGEND } };
+    const bars = (x, name, color, more) => ({ type: "bar", orientation: "h", x, y: names, name, marker: { color }, hovertemplate: "%{x:.5g}", ...more });
+    const traces = [bars(of("value"), `seed ${seed}`, line(0))];
+    if (measure.n > 1 && mean.some((value) => value !== null)) traces.push(bars(mean, `mean of ${measure.n} seeds; whiskers: ${BAND_TOLD(measure)}`, line(1), {
+      error_x: { type: "data", symmetric: false, array: mean.map((m, i) => high[i] - m), arrayminus: mean.map((m, i) => m - low[i]), color: colour("ink") },
+    }));
+    return { traces, layout: {
+      barmode: "group", bargap: 0.3, hovermode: "closest", xaxis: { title: { text: literal(measure.y) } },
+      yaxis: { title: { text: measure.axes.map((axis) => SAID[axis] ?? axis).join(", "), standoff: 12 }, type: "category", autorange: "reversed", tickfont: { size: 11, color: colour("faint") }, dtick: 1 }, ...LEGEND,
+    } };
   });
+  card.element.querySelector(".plot").style.height = `${Math.max(20, 9 + 1.3 * names.length)}rem`;
   return { ...card, title: measure.name, mark: async () => {} };
 }
 
 /** Measures of one line and one state, together in a table. */
-export function numbersCard(measures) {
+export function numbersCard(measures, seed) {
   const unit = (measure) => (["1", "number", "index"].includes(measure.unit) ? "" : ` ${measure.unit}`);
-  const columns = [["this seed", "value"], ["mean of seeds", "mean"], ["10 % of seeds are below", "low"], ["90 % are below", "high"], ["null", "null"], ["excess", "excess"]]
+  const columns = [[`seed ${seed}`, "value"], ["mean of seeds", "mean"], ["10 % of seeds are below", "low"], ["90 % are below", "high"], [`null of seed ${seed}`, "null"], [`excess of seed ${seed}`, "excess"]]
     .filter(([, role]) => measures.some((measure) => measure.lines[0].series[role]));
   const cell = (measure, role) => {
     const each = measure.lines[0].series[role];

@@ -12,7 +12,7 @@ const NULL_TOLD = "null: same noise, images known";
 export function pairCard(told, pair, now) {
   const title = `Side ${pair.sides[0] + 1} and side ${pair.sides[1] + 1}`;
   if (pair.refused) return refusedCard(title, pair.refused);
-  const words = [`D(t): ${pair.quantity}`, pair.source ? `from ${pair.source}` : null, pair.n ? `n = ${pair.n} seeds` : null, pair.note];
+  const words = [`D(t): ${pair.quantity}${pair.of ? ` of the states ${pair.of}, whatever pictures are shown above` : ""}`, pair.source ? `from ${pair.source}` : null, pair.n ? `n = ${pair.n} seeds` : null, pair.note];
   const card = plotCard(title, words.filter(Boolean).join(" · "), () => drawn(pair, now()), { moved: (point) => set({ time: point.x }) });
   const place = card.element.querySelector(".plot");
   const table = make("div", {});
@@ -48,27 +48,31 @@ function drawn(pair, t) {
     traces.push(curve(pair.mean_times, excess ? pair.mean.excess : pair.mean.value, `mean${excess ? " excess" : ""} of ${pair.n} seeds`, { color: line(1), width: 2.5 }));
     if (!excess && pair.mean.null.some((value) => value !== null)) traces.push(curve(pair.mean_times, pair.mean.null, NULL_TOLD, { color: colour("ink"), width: 1.5, dash: "dash" }));
   }
-  if (own) traces.push(curve(pair.times, own, pair.n ? "these two pictures" : "the two pictures", { color: line(0), width: 1.2 }));
+  if (own) traces.push(curve(pair.times, own, `these two samples${pair.of ? `, ${pair.of}` : ""}`, { color: line(0), width: 1.2 }));
   traces.push(...onsetKeys(pair));
-  const unit = `${excess ? "excess of " : ""}D(t): ${pair.quantity}`;
+  const unit = `${excess ? "excess of " : ""}D(t): ${pair.quantity}${pair.of ? `, ${pair.of}` : ""}`;
   return { traces, layout: {
     xaxis: timeAxis(pair.times), yaxis: { title: { text: literal(unit) }, zeroline: true, zerolinecolor: colour("edge") },
     shapes: shapes(pair, t), ...LEGEND,
   } };
 }
 
-/** The state that is shown, the threshold, the onset's interval, and the onset that the null has already. */
+/** The state that is shown, the threshold, and the onset with its interval. */
 function shapes(pair, t) {
   const upright = (x, style) => ({ type: "line", x0: x, x1: x, yref: "paper", y0: 0, y1: 1, line: style });
   const found = [upright(t, { color: colour("accent"), width: 2, dash: "dot" })];
   const onset = chosen(pair);
   if (!onset) return found;
-  found.push({ type: "line", xref: "paper", x0: 0, x1: 1, y0: onset.delta, y1: onset.delta, line: { color: colour("faint"), width: 1, dash: "dot" } });
+  found.push({ type: "line", xref: "paper", x0: 0, x1: 1, y0: onset.delta, y1: onset.delta, line: { color: colour("faint"), width: 1 } });
   const [early, late] = ends(pair, onset);
   if (early !== null) found.push({ type: "rect", x0: early, x1: late, yref: "paper", y0: 0, y1: 1, fillcolor: faint(line(2)), line: { width: 0 }, layer: "below" });
-  if (onset.onset !== null) found.push(upright(onset.onset, { color: line(2), width: 1.5 }));
-  if (onset.null_onset !== null) found.push(upright(onset.null_onset, { color: colour("ink"), width: 1.5, dash: "dash" }));
+  if (onset.onset !== null) found.push(upright(onset.onset, crossing(onset)));
   return found;
+}
+
+/** How an onset is drawn: firmly only where it is claimed. */
+function crossing({ claimed }) {
+  return claimed ? { color: line(2), width: 2 } : { color: colour("faint"), width: 1, dash: "dot" };
 }
 
 /** The interval of an onset from its earliest state to its latest; an open end reaches to the last state. */
@@ -82,10 +86,11 @@ function onsetKeys(pair) {
   const onset = chosen(pair);
   if (!onset) return [];
   const key = (name, more) => ({ x: [null], y: [null], mode: "lines", name, hoverinfo: "skip", ...more });
-  const found = [key(`threshold ${onset.delta}`, { line: { color: colour("faint"), width: 1, dash: "dot" } })];
+  const found = [key(`threshold ${onset.delta}`, { line: { color: colour("faint"), width: 1 } })];
   if (onset.onset_upper !== null) found.push(key(`onset's interval${onset.claimed ? "" : ", not claimed"}`, { fill: "toself", fillcolor: faint(line(2)), line: { width: 0, color: line(2) } }));
-  if (onset.onset !== null) found.push(key("onset of the mean", { line: { color: line(2), width: 1.5 } }));
-  if (onset.null_onset !== null) found.push(key("onset of the null", { line: { color: colour("ink"), width: 1.5, dash: "dash" } }));
+  if (onset.onset !== null) found.push(key(onset.claimed ? "onset of the mean" : "first crossing, not claimed", { line: crossing(onset) }));
+  // In the colour of the null's own curve, and where that crosses the threshold.
+  if (onset.null_onset !== null) found.push({ x: [onset.null_onset], y: [onset.delta], mode: "markers", name: "onset of the null", marker: { color: colour("ink"), size: 11, symbol: "diamond" }, hovertemplate: `t = ${onset.null_onset}` });
   return found;
 }
 

@@ -19,8 +19,7 @@ export async function open(root, app) {
   asked.delete("delta");
   const told = await json("compare", asked);
   const view = new Compare(told, app, asked);
-  root.append(make("h2", {}, "Compare"), make("p", { class: "lead" },
-    "Samples of one seed share all their noise, so what differs between them is what the label or the intervention does. The first side is the one chosen above; the others differ from it as they say."),
+  root.append(make("h2", {}, "Compare"), make("p", { class: "lead" }, `${shared(told.sides)} The first side is the one chosen above; the others differ from it as they say.`),
   drawSides(told, app), view.element);
   return view.handle();
 }
@@ -34,7 +33,7 @@ class Compare {
     this.channels = told.panels.length && !told.panels[0].image ? sizeOf(told.panels[0]) : 1;
     this.cards = told.pairs.map((pair) => pairCard(told, pair, () => this.t()));
     this.element = make("div", {}, this.#tools(),
-      told.panels.length ? pictures(this.sides)
+      told.panels.length ? make("div", {}, pictures(this.sides), make("p", { class: "key" }, "Every difference has a scale of its own at every state, centred at 0."))
         : make("p", {}, "The sides have no object of one shape in common, so there are no pictures to show beside each other."),
       make("h3", {}, "How far apart, and from when on"), make("div", { class: "plots" }, this.cards.map((card) => card.element)));
   }
@@ -75,8 +74,7 @@ class Compare {
     const reach = this.told.panels[0].image ? null : { low: this.range.low[channel] ?? 0, high: this.range.high[channel] ?? 0 };
     this.sides.forEach((side, i) => side.draw(planes[i], reach, t, channel, this.channels));
     const differences = this.sides.slice(1).map((side, i) => side.apart(planes[i + 1], planes[0]));
-    const far = Math.max(1e-12, ...differences.filter(Boolean).flatMap(({ low, high }) => [-low, high]));
-    this.sides.slice(1).forEach((side, i) => side.drawApart(differences[i], far, t));
+    this.sides.slice(1).forEach((side, i) => side.drawApart(differences[i], t));
   }
 
   #tools() {
@@ -105,6 +103,14 @@ class Compare {
     if (pictures.length) save("compare.png", await together(pictures, `t = ${this.t()}`));
     return save("compare-curves.png", await sheet(this.cards, `How far apart, t = ${this.t()}`));
   }
+}
+
+/** What may be read off a difference: it depends on whether the sides share their noise. */
+function shared([first, ...others]) {
+  const strange = others.map((side, i) => (side.seed === first.seed ? null : i + 2)).filter(Boolean);
+  if (!strange.length) return "Samples of one seed share all their noise, so what differs between them is what the label or the intervention does.";
+  const which = `${strange.length > 1 ? "Sides" : "Side"} ${strange.join(" and ")} ${strange.length > 1 ? "are" : "is"} of another seed and ${strange.length > 1 ? "share" : "shares"} no noise with side 1: they differ by chance, too, and nothing of it can be put down to a label or an intervention alone.`;
+  return strange.length < others.length ? `${which} The others share all of side 1's noise.` : which;
 }
 
 /** Sides in one row; of more than two each difference below its side. */

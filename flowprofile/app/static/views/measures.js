@@ -17,7 +17,7 @@ export async function open(root, app) {
   asked.delete("layer");
   const told = await json("measures", asked);
   root.append(make("h2", {}, "Measures"), make("p", { class: "lead" },
-    "Each curve of this sample beside its null (the same noise, driven by a chain that knows the finished image) and beside all seeds of its label. What the network does is the excess over the null. A click on a curve moves t."));
+    "Each curve of this seed beside its own null (the same noise, driven by a chain that knows the finished image) and beside all seeds of its label. Grey holds 10 to 90 % of the seeds; a band in a line's colour is the interval of that line's mean. What the network does is the excess, of every seed over its own null. A click on a curve moves t."));
   if (told.missing) {
     root.append(notComputed(told.missing, "No measure is stored in this run."));
     return { moves: ["time", "show", "layer"], move: () => {} };
@@ -35,12 +35,13 @@ class Measures {
     // What has a null comes first: of the others it is not known what the network does to them.
     this.here = told.measures.filter((measure) => !measure.missing).sort((a, b) => b.has_null - a.has_null);
     this.times = [...new Set(this.here.flatMap((measure) => measure.times))].sort((a, b) => b - a);
+    const { seed } = told.case;
     const single = this.here.filter((measure) => !isCurve(measure));
     const numbers = single.filter((measure) => measure.lines.length === 1);
     this.cards = [
-      ...this.here.filter(isCurve).map((measure) => curveCard(measure, () => this.state(measure))),
-      ...single.filter((measure) => measure.lines.length > 1).map(barCard),
-      ...(numbers.length ? [numbersCard(numbers)] : []),
+      ...this.here.filter(isCurve).map((measure) => curveCard(measure, seed, () => this.state(measure))),
+      ...single.filter((measure) => measure.lines.length > 1).map((measure) => barCard(measure, seed)),
+      ...(numbers.length ? [numbersCard(numbers, seed)] : []),
     ];
     this.element = make("div", {}, this.#tools(),
       this.cards.length ? make("div", { class: "plots" }, this.cards.map((card) => card.element)) : null,
@@ -101,7 +102,7 @@ class Measures {
   }
 }
 
-/** Measures that this sample lacks, together where the reason is one. */
+/** Measures that this sample lacks, together where the reason is one; what is never measured is nothing to mend. */
 function absent(measures) {
   const reasons = new Map();
   for (const { name, why, command } of measures) {
@@ -110,7 +111,7 @@ function absent(measures) {
     reasons.set(why + command, found);
   }
   return [...reasons.values()].map(({ names, why, command }) => make("section", { "aria-label": "Not computed" },
-    make("h3", {}, names.join(", ")), notComputed(command, why)));
+    make("h3", {}, names.join(", ")), command ? notComputed(command, why) : make("p", { class: "never" }, why)));
 }
 
 /** Boxes for layers, folded; none ticked means the first few of each measure. */

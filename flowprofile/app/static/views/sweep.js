@@ -104,9 +104,9 @@ class Sweep {
     const several = this.app.run.interventions.length > 1;
     const heads = [
       ...(several ? [this.#head("intervention", "Intervention", "")] : []), this.#head("label", "Label", ""), this.#head("seed", "Seed", ""),
-      ...this.told.columns.map((column) => this.#head(column.name, column.title, column.unit === "1" ? "no unit" : column.unit, column.told)),
+      ...this.told.columns.map((column) => this.#head(column.name, column.title, column.unit === "1" ? column.what : `${column.what}, ${column.unit}`, column.told)),
     ];
-    return make("table", { class: "cases" }, make("caption", {}, "A row is a case; a button above a column sorts by it."),
+    return make("table", { class: "cases" }, make("caption", {}, "A row is a case; a button above a column sorts by it. A wide table scrolls sideways."),
       make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "Sample"), heads)),
       make("tbody", {}, this.told.rows.map((row) => this.#row(row, several))));
   }
@@ -134,9 +134,10 @@ class Sweep {
     };
     const told = row.caption === `label ${row.label}` ? row.caption : `${row.label}: ${row.caption}`;
     const link = make("a", { href: address("sample", params), on: { click: (event) => { event.stopPropagation(); go(event); } } }, `seed ${row.seed}`);
+    const { title } = this.app.run.interventions.find(({ name }) => name === row.intervention) ?? { title: row.intervention };
     return make("tr", { on: { click: go } },
       make("td", {}, make("canvas", { class: "thumbnail", role: "img", "aria-label": `Sample of ${told}, seed ${row.seed}`, dataset: { intervention: row.intervention, label: row.label, seed: row.seed } })),
-      several ? make("td", {}, row.intervention) : null, make("td", {}, told), make("td", {}, link),
+      several ? make("td", { class: "acted", title: row.intervention }, row.intervention === "none" ? "none (clean)" : title) : null, make("td", { class: "words" }, told), make("td", {}, link),
       row.values.map((value) => make("td", { class: "figure" }, value === null ? "not computed" : figure(value))));
   }
 
