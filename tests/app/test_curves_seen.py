@@ -170,7 +170,7 @@ def test_all_sides_move_together(page, address):
     opened(page, f"{address}/compare?label=0&time=200")
     page.keyboard.press("ArrowRight")
     ready(page)
-    assert set(page.locator(".panel .told").all_inner_texts()) >= {"t = 150"}
+    assert page.locator(".panel .told").count() == 3
     assert all(text.startswith("t = 150") for text in page.locator(".panel .told").all_inner_texts())
 
 

@@ -107,6 +107,7 @@ def test_the_catalogue_offers_what_is_exported_and_no_runs(folder):
 
 def test_blocks_that_are_too_large_to_travel_whole_are_held_channel_by_channel(small, tmp_path, monkeypatch):
     monkeypatch.setattr("flowprofile.app.blocks.MOST", 8)
+    monkeypatch.setattr("flowprofile.app.blocks.PLANES", 0)
     export(str(small), tmp_path / "folder")
     panel = json.loads(held(tmp_path / "folder", "sample", _case(small)))["panels"][0]
     assert not panel["whole"]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from flowprofile import opening
 from flowprofile.errors import StoreError
 from flowprofile.store.places import LocalPlace, MemoryPlace, checked
 from flowprofile.store.store import Store
@@ -55,6 +56,24 @@ def test_a_file_and_a_foreign_folder_are_refused(tmp_path) -> None:
     with pytest.raises(StoreError, match="not a FlowProfile store"):
         Store.open(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["note.txt"]
+
+
+def test_whoever_looks_is_told_what_to_open(tmp_path) -> None:
+    """A folder to write into is no advice for somebody who reads; people name what lies beside a store."""
+    store = tmp_path / "out" / "first"
+    (store / "ledger").mkdir(parents=True)
+    (store / "profile.zarr" / "none").mkdir(parents=True)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.jpg").touch()
+    (store / "ledger" / "format.json").write_text("{}")
+    (store / "profile.zarr" / "zarr.json").touch()
+    for folder in (store.parent, store / "profile.zarr"):
+        with pytest.raises(StoreError, match="not a FlowProfile store") as caught:
+            opening.open(folder)
+        assert caught.value.remedy == f"open {str(store)!r}"
+    with pytest.raises(StoreError, match="not a FlowProfile store") as caught:
+        opening.open(tmp_path / "photos")
+    assert "named as STORE" in caught.value.remedy
 
 
 def test_opening_an_empty_place_writes_nothing(tmp_path) -> None:
