@@ -211,22 +211,32 @@ def test_every_difference_has_a_scale_of_its_own(page, address, switched):
     assert page.locator(".side legend").first.inner_text() == "Side 2: later"
 
 
-def test_an_onset_that_is_not_claimed_is_no_onset(page, address):
+@pytest.mark.parametrize(
+    ("claimed", "told", "dash"),
+    [(True, "onset of the mean", None), (False, "first crossing, not claimed", "dot")],
+)
+def test_an_onset_is_drawn_firmly_only_where_it_is_claimed(page, address, claimed, told, dash):
     opened(page, f"{address}/compare?label=0&side=label%3D1&time=200")
-    buttons = page.locator(".onsets tbody tr")
-    seen = set()
-    for at in range(buttons.count()):
-        buttons.nth(at).locator("button").click()
-        ready(page)
-        claimed = buttons.nth(at).locator("td").first.inner_text() != "not claimed"
-        names = page.locator(".plot .legendtext").all_text_contents()
-        assert "first crossing, not claimed" not in names or not claimed
-        assert "onset of the mean" not in names or claimed
-        seen |= {claimed} if {"first crossing, not claimed", "onset of the mean"} & set(names) else set()
-        (marks,) = page.locator(".plot").evaluate_all("""(plots) => plots.map((plot) => plot.data
-            .filter(({ name }) => name === "onset of the null").map(({ mode }) => mode))""")
-        assert set(marks) <= {"markers"}
-    assert seen
+    drawn = page.evaluate(
+        """async (claimed) => {
+          const told = await (await import("app/source.js")).json("compare", new URLSearchParams("label=0&side=label%3D1"));
+          const [pair] = told.pairs;
+          pair.onsets.forEach((onset) => { onset.claimed = claimed; });
+          const card = (await import("app/parting.js")).pairCard(told, pair, () => 200);
+          document.querySelector(".plots").append(card.element);
+          await card.draw();
+          const { data, layout } = card.element.querySelector(".plot");
+          return { onset: pair.onsets[0].onset, lines: layout.shapes.filter(({ type }) => type === "line"),
+            keys: Object.fromEntries(data.map((trace) => [trace.name, trace])) };
+        }""",
+        claimed,
+    )
+    (line,) = [shape for shape in drawn["lines"] if shape["x0"] == shape["x1"] == drawn["onset"]]
+    assert line["line"].get("dash") == dash
+    assert {"onset of the mean", "first crossing, not claimed"} & set(drawn["keys"]) == {told}
+    null = drawn["keys"]["onset of the null"]
+    assert null["mode"] == "markers"
+    assert null["marker"]["color"] == drawn["keys"]["null: same noise, images known"]["line"]["color"]
 
 
 def test_an_onset_is_shaded_beside_its_null_and_another_threshold_can_be_chosen(page, address):
