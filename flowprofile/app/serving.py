@@ -78,7 +78,7 @@ def server_of(application: "Guard") -> "uvicorn.Server":
             application,
             log_level="warning",
             lifespan="on",
-            timeout_graceful_shutdown=0,
+            timeout_graceful_shutdown=0.2,
             limit_concurrency=CALLERS,
             ws="none",
             server_header=False,

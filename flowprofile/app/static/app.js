@@ -114,7 +114,8 @@ function showPython() {
   return copy(text);
 }
 
-listen((changed) => busy(move(changed)));
+// Before the store is known there is nothing to move: it is opened at whatever the address is by then.
+listen((changed) => app.catalogue && busy(move(changed)));
 listenToKeys(app);
 drawTools();
 busy(reload().then(() => {
