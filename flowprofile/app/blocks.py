@@ -26,8 +26,8 @@ MOST: Final = 4 << 20
 """Bytes of one state's block; of a larger one single channels are sent."""
 PLANES: Final = 4
 """Colours of a picture, or channels of a latent one."""
-LARGEST: Final = 64 << 20
-"""Bytes of one answer."""
+LARGEST: Final = 16 << 20
+"""Bytes of one answer of several states; the page asks for no more at once."""
 SPREAD: Final = 128
 """Most states that are read to find a range of values."""
 HALF: Final = 65504.0
@@ -105,12 +105,16 @@ def block(tree: xr.DataTree, asked: Query) -> bytes:
             f"{picture.node!r} keeps no state {strange[0]}." if strange else "No state is asked for.",
             remedy=f"it keeps {len(known)}, {known[0]} to {known[-1]}; name them as times=500&times=450",
         )
+    twice = next((t for t in times if times.count(t) > 1), None)
+    if twice is not None:
+        raise StoreError(f"The state {twice} is asked for twice.", remedy="name each state once")
     array = picture.array.sel({**where.key(), TIME: times})
     channel = asked.number("channel")
     if channel is not None:
         array = _single(array, picture, channel)
     size = 2 * array.size
-    if size > LARGEST or (channel is None and not picture.whole):
+    # One state of a picture travels whole however large it is: it cannot be had in parts.
+    if (len(times) > 1 and size > LARGEST) or (channel is None and not picture.whole):
         raise StoreError(
             f"The block of {picture.node!r} is {size >> 20} MiB.",
             consequence=f"Blocks above {MOST >> 20} MiB a state travel channel by channel.",

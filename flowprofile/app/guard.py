@@ -3,17 +3,19 @@
 A server on a loopback address is reachable from every page the browser has open. So the name it was called by must be
 its own (a foreign name that resolves to 127.0.0.1 is refused), what changes something must come from its own page, and
 a page of ours may load nothing from elsewhere.
+
+Where a token is set, whatever is of the store needs it, in a header that the page alone sets. There is no cookie: a
+browser sends those to every port of a host, so to other people's servers too. The page itself holds nothing of the
+store and is given to whoever asks, since it is what asks for the token.
 """
 
 import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from http.cookies import CookieError, SimpleCookie
 from typing import Any, Final
-from urllib.parse import parse_qs
 
 from starlette.exceptions import HTTPException
-from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from flowprofile.app.asked import LONGEST
@@ -22,8 +24,9 @@ BODY: Final = 64 << 10
 """Bytes of a request's body."""
 HEADER: Final = b"x-flowprofile"
 """Header of every request that changes something: a foreign form cannot set one."""
-COOKIE: Final = "flowprofile_token"
 LOOPBACK: Final = ("127.0.0.1", "localhost", "[::1]")
+STRANGERS: Final = (b"cross-site", b"same-site")
+"""What a browser says of a page that is not ours: another port of this host is the same site, but not ours."""
 METHODS: Final = ("GET", "HEAD", "POST")
 POLICY: Final = (
     "default-src 'none'; script-src 'self' {scripts}; style-src 'self' 'unsafe-inline'; "
@@ -38,12 +41,10 @@ class Guard:
     """The rules of one server; an ASGI middleware."""
 
     app: ASGIApp
-    hosts: tuple[str, ...] = LOOPBACK
-    """Names under which the server may be called, without port."""
+    hosts: tuple[str, ...] | None = LOOPBACK
+    """Names under which the server may be called, without port; None for any."""
     token: str = ""
-    """What a caller must know; empty on a loopback address."""
-    secret: str = "/"
-    """How the paths begin that need the token."""
+    """What a caller must know; empty where everybody on this machine may ask."""
     scripts: str = ""
     """Digests of the inline scripts of our own page."""
     frames: str = ""
@@ -67,41 +68,22 @@ class Guard:
     def _refusal(self, scope: Scope) -> Response | None:
         headers = {name.lower(): value for name, value in scope["headers"]}
         host = headers.get(b"host", b"").decode("latin-1")
-        if _name_of(host) not in self.hosts:
+        if self.hosts is not None and _name_of(host) not in self.hosts:
             return _no(400, "This server is not called that; use the address it printed.")
         if scope["method"] not in METHODS:
             return _no(405, "Only GET, HEAD and POST are answered.")
         if len(scope.get("query_string", b"")) > LONGEST:
             return _no(414, f"An address has at most {LONGEST} characters of query.")
-        known = not self.token or self._knows(scope, headers)
-        if not known and scope["path"].startswith(self.secret):
-            return _no(401, "The token is missing; use the address that the server printed.")
-        if self.token and known and any(_is_token(part) for part in _parts(scope)):
-            return self._admitted(scope)
-        if scope["path"].startswith("/api") and headers.get(b"sec-fetch-site") == b"cross-site":
-            return _no(403, "Another site's page asks.")
+        if scope["path"].startswith("/api"):
+            if headers.get(b"sec-fetch-site") in STRANGERS:
+                return _no(403, "Another site's page asks.")
+            if self.token and not self._knows(headers):
+                return _no(401, "The token is missing, or is not this server's.")
         return _refused_post(headers, host, scope) if scope["method"] == "POST" else None
 
-    def _knows(self, scope: Scope, headers: Mapping[bytes, bytes]) -> bool:
-        """Whether the token is in the address, in the cookie that the address left, or in a header."""
-        given = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("token", [""])[0]
-        if not given and b"authorization" in headers:
-            given = headers[b"authorization"].decode("latin-1").removeprefix("Bearer ")
-        if not given and b"cookie" in headers:
-            try:
-                cookie = SimpleCookie(headers[b"cookie"].decode("latin-1")).get(COOKIE)
-            except CookieError:
-                cookie = None
-            given = cookie.value if cookie is not None else ""
-        return hmac.compare_digest(given.encode(), self.token.encode())
-
-    def _admitted(self, scope: Scope) -> Response:
-        """Keep the token in a cookie, and take it out of the address: addresses are copied and sent."""
-        rest = "&".join(part for part in _parts(scope) if not _is_token(part))
-        path = "/" + scope["path"].lstrip("/\\")  # two slashes would begin another host's address
-        answer = RedirectResponse(path + (f"?{rest}" if rest else ""), status_code=303)
-        answer.set_cookie(COOKIE, self.token, httponly=True, samesite="strict")
-        return answer
+    def _knows(self, headers: Mapping[bytes, bytes]) -> bool:
+        given = headers.get(b"authorization", b"")
+        return hmac.compare_digest(given, b"Bearer " + self.token.encode())
 
     def _with_headers(self, send: Send) -> Send:
         added = {
@@ -149,15 +131,6 @@ def _refused_post(headers: Mapping[bytes, bytes], host: str, scope: Scope) -> Re
     if not length.isdigit() or int(length) > BODY:
         return _no(413, f"A body has at most {BODY >> 10} KiB.")
     return None
-
-
-def _parts(scope: Scope) -> list[str]:
-    text: str = scope.get("query_string", b"").decode("latin-1")
-    return text.split("&")
-
-
-def _is_token(part: str) -> bool:
-    return part.startswith("token=")
 
 
 def _no(status: int, told: str) -> Response:

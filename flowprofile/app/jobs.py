@@ -6,9 +6,9 @@ started.
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final, TypeVar
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -20,6 +20,7 @@ from flowprofile.app.forms import form
 from flowprofile.app.plans import planned
 from flowprofile.app.processes import ENDS, Job, Jobs
 from flowprofile.app.requested import MAX_BYTES, definition, models_of
+from flowprofile.app.turns import in_turn
 from flowprofile.errors import BusyError, DefinitionError, FlowProfileError, nearest
 from flowprofile.store.urls import place
 
@@ -38,23 +39,30 @@ def routes(jobs: Jobs) -> list[Route]:
     ]
 
 
+PLANS: Final = 2
+"""Plans that are made at once: one whose caller has gone may still be worked on while the next one is asked for."""
+LOOK: Final = 0.2
+"""Seconds between two looks whether a caller is still there."""
+
+
 @dataclass
 class _Desk:
     """Answers requests for one store."""
 
     jobs: Jobs
-    planning: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """One plan at a time: a form that is typed into asks for many."""
+    planning: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(PLANS))
+    """Turns of plans: a form that is typed into asks for many."""
 
     async def form(self, request: Request) -> Response:
         return JSONResponse(await run_in_threadpool(form, self._place, request.query_params.get("model")))
 
     async def plan(self, request: Request) -> Response:
-        return JSONResponse(await self._planned(await _body(request)))
+        return JSONResponse(await self._planned(request))
 
     async def start(self, request: Request) -> Response:
-        plan = await self._planned(await _body(request))
-        told = {name: plan[name] for name in ("forwards", "sampled", "bytes", "seconds", "toml", "shows")}
+        plan = await self._planned(request)
+        kept = ("forwards", "means", "sampled", "bytes", "seconds", "toml", "shows")
+        told = {name: plan[name] for name in kept}
         job = await self.jobs.start(plan["definition"], {"plan": told})
         return JSONResponse(job.state(), status_code=201)
 
@@ -78,13 +86,13 @@ class _Desk:
             _lines(self._job(request), first), media_type="text/event-stream", headers=quiet
         )
 
-    async def _planned(self, body: bytes) -> dict[str, Any]:
+    async def _planned(self, request: Request) -> dict[str, Any]:
+        body = await _body(request)
+
         def work() -> dict[str, Any]:
             return planned(definition(body, models=models_of(self._place)), self._place)
 
-        async with self.planning:
-            plan: dict[str, Any] = await run_in_threadpool(work)
-        return plan
+        return await _while_wanted(request, in_turn(self.planning, work))
 
     @property
     def _place(self) -> Any:
@@ -105,10 +113,15 @@ class _Unknown(DefinitionError):
     """Something that is not there."""
 
 
+class _Gone(FlowProfileError):
+    """Nobody waits for the answer any more."""
+
+
 STATUS = {_Unknown: 404, BusyError: 409}
 """The answers that are not simply 400."""
 
 Answers = Callable[[Request], Any]
+Found = TypeVar("Found")
 
 
 def _answered(handler: Answers) -> Answers:
@@ -122,6 +135,19 @@ def _answered(handler: Answers) -> Answers:
         return response
 
     return answer
+
+
+async def _while_wanted(request: Request, work: Awaitable[Found]) -> Found:
+    """What is worked out, as long as who asked for it is there: one who has gone keeps no place in the queue."""
+    task = asyncio.ensure_future(work)
+    try:
+        while not task.done():
+            await asyncio.wait({task}, timeout=LOOK)
+            if not task.done() and await request.is_disconnected():
+                raise _Gone("Who asked has gone.")
+        return task.result()
+    finally:
+        task.cancel()
 
 
 async def _body(request: Request) -> bytes:

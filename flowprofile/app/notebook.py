@@ -1,8 +1,7 @@
 """The interface within a notebook: a frame on a server of this process, one for each store.
 
-A notebook's page is another site than 127.0.0.1, so a browser gives the frame no cookie. The token therefore stands
-behind the "#" of the frame's address, which no server and no other page sees; the page takes it from there and sends
-it along with every question.
+The token stands behind the "#" of the frame's address, which no server and no other page sees; the page takes it from
+there and sends it along with every question.
 """
 
 import html

@@ -129,7 +129,7 @@ class Jobs:
                 )
             job = Job(str(len(self.all) + 1), definition, told, await _begun(self._order(definition)))
             self.all[job.id] = job
-        reading = asyncio.create_task(_listen(job))
+        reading = asyncio.create_task(listen(job))
         self._reading.add(reading)
         reading.add_done_callback(self._reading.discard)
         return job
@@ -166,22 +166,38 @@ async def _begun(order: bytes) -> asyncio.subprocess.Process:
     return process
 
 
-async def _listen(job: Job) -> None:
+async def listen(job: Job) -> None:
     """Note what a run says until it has ended, and how it ended if it could not say so itself."""
     beside = asyncio.create_task(_tail(job.process))
     assert job.process.stdout is not None
-    async for line in job.process.stdout:
-        job.add(json.loads(line))
+    broken = ""
+    try:
+        async for line in job.process.stdout:
+            job.add(_event(line))
+    except ValueError as error:  # no JSON, or a line that does not end
+        broken = str(error)
+        if job.process.returncode is None:
+            job.process.kill()  # what it committed is safe, and what it says can no longer be trusted
+        while await job.process.stdout.read(LINE):  # a pipe that is not read to its end is never closed
+            pass
     code = await job.process.wait()
-    evidence = (await beside).decode(errors="replace").strip()
+    evidence = "\n".join(filter(None, [broken, (await beside).decode(errors="replace").strip()]))
     if not job.ended:
         job.add({
             "event": "failed",
-            "fact": f"The run ended with exit code {code} and without a word.",
+            "fact": "The run said something that is no event, and was ended." if broken
+            else f"The run ended with exit code {code} and without a word.",
             "consequence": "What it had committed by then is stored.",
             "remedy": "start it again: only what is missing is computed",
             "evidence": evidence,
         })  # fmt: skip
+
+
+def _event(line: bytes) -> dict[str, Any]:
+    event = json.loads(line)
+    if not isinstance(event, dict) or not isinstance(event.get("event"), str):
+        raise ValueError(f"{line[:200]!r} is no event")
+    return event
 
 
 async def _tail(process: asyncio.subprocess.Process) -> bytes:

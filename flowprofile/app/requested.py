@@ -8,6 +8,7 @@ import json
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final
 
+from flowprofile.app.counting import bounded
 from flowprofile.definitions import Pipeline, Text, pipeline
 from flowprofile.errors import DefinitionError, nearest
 from flowprofile.models import reading, zoo
@@ -23,7 +24,7 @@ FORM: Final = Text("the form", "")
 
 
 def definition(body: bytes, *, models: Collection[str]) -> Pipeline:
-    """The definition in a request, `{"definition": {...}}`; of `models` alone, and without files or code.
+    """The definition in a request, `{"definition": {...}}`; of `models` alone, without files or code, and of few cases.
 
     Raises
     ------
@@ -39,6 +40,7 @@ def definition(body: bytes, *, models: Collection[str]) -> Pipeline:
             remedy=f"{nearest(model, models)}; for another model use `flowprofile run` on the command line",
         )
     _values_only(table)
+    bounded(table)
     return pipeline(table, FORM)
 
 

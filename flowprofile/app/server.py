@@ -4,13 +4,14 @@ Everything is read through `opening.open`; nothing here imports torch, but what 
 are allowed.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import xarray as xr
-from anyio import CapacityLimiter, to_thread
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, PlainTextResponse, Response
@@ -27,6 +28,7 @@ from flowprofile.app.profiles import Profiles, opened
 from flowprofile.app.spreadsheets import curves_csv, pairs_csv, sweep_csv
 from flowprofile.app.sweeping import sweep
 from flowprofile.app.thumbnails import thumbnails
+from flowprofile.app.turns import in_turn
 from flowprofile.app.views import KINDS, picture_view
 from flowprofile.errors import FlowProfileError, StoreError, nearest
 
@@ -52,7 +54,7 @@ def application(
     *,
     others: Mapping[str, str] | None = None,
     allow_run: bool = False,
-    hosts: tuple[str, ...] = LOOPBACK,
+    hosts: tuple[str, ...] | None = LOOPBACK,
     token: str = "",
     frames: str = "",
     storage_options: Mapping[str, str] | None = None,
@@ -68,12 +70,11 @@ def application(
     allow_run
         Whether the page may start computations; this alone imports torch.
     hosts
-        Names by which the server may be called.
+        Names by which the server may be called; None for any, which only a token makes safe.
     token
-        What every caller must know, where others than this machine can call.
+        What every caller must know, where others than oneself can call; the page's own files need none.
     frames
-        Addresses of pages that may show this one in a frame. A frame gets no cookie, so the page itself, which holds
-        nothing of the store, is then given to whoever asks, and sends the token along with what it asks.
+        Addresses of pages that may show this one in a frame.
     """
     page.plotly()  # refused before the server starts, not when the first curve is drawn
     profiles = store if isinstance(store, Profiles) else opened(store, storage_options)
@@ -82,14 +83,7 @@ def application(
     running, lifespan = _runs(profiles) if allow_run else ([], None)
     routes = [*_pages(), *_api(shown), *running]
     inside = Starlette(routes=routes, exception_handlers={404: _not_found}, lifespan=lifespan)
-    return Guard(
-        inside,
-        hosts=hosts,
-        token=token,
-        secret="/api" if frames else "/",
-        scripts=page.script_digest(),
-        frames=frames,
-    )
+    return Guard(inside, hosts=hosts, token=token, scripts=page.script_digest(), frames=frames)
 
 
 def _runs(profiles: Profiles) -> tuple[list[BaseRoute], Any]:
@@ -160,12 +154,12 @@ def answered(shown: Shown, each: Answer, pairs: Iterable[tuple[str, str]]) -> Re
 
 
 def _api(shown: Shown) -> list[BaseRoute]:
-    turns = CapacityLimiter(AT_ONCE)
+    turns = asyncio.Semaphore(AT_ONCE)
 
     def endpoint(each: Answer) -> Callable[[Request], Awaitable[Response]]:
         async def answer_in_turn(request: Request) -> Response:
             pairs = request.query_params.multi_items()
-            return await to_thread.run_sync(answered, shown, each, pairs, limiter=turns)
+            return await in_turn(turns, partial(answered, shown, each, pairs))
 
         return answer_in_turn
 

@@ -41,12 +41,16 @@ def _others(given: tuple[str, ...]) -> dict[str, str]:
 @click.option(
     "--beside", multiple=True, metavar="[NAME=]STORE", help="A further store, for Compare; may be repeated."
 )
-@click.option("--allow-run", is_flag=True, help="Let the page start computations into STORE.")
+@click.option(
+    "--allow-run", is_flag=True, help="Let the page start computations into STORE; callers need a token."
+)
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=8600, show_default=True, help="0 takes a free one."
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Another address needs --token.")
-@click.option("--token", default="", help="What callers must know; 'new' makes one.")
+@click.option(
+    "--token", help="What callers must know; 'new' makes one, and so does --allow-run where none is given."
+)
 @click.option("--no-open", is_flag=True, help="Do not open a browser.")
 @click.option(
     "--export",
@@ -65,7 +69,7 @@ def _others(given: tuple[str, ...]) -> dict[str, str]:
     help="Of this intervention; may be repeated.  [default: the clean run and up to four]",
 )  # fmt: skip
 def app(
-    store: str, beside: tuple[str, ...], allow_run: bool, port: int, host: str, token: str, no_open: bool,
+    store: str, beside: tuple[str, ...], allow_run: bool, port: int, host: str, token: str | None, no_open: bool,
     into: Path | None, run: str, label: tuple[str, ...], seed: tuple[int, ...], intervention: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Look at STORE in a browser: samples, activations, attention, gradients, measures, comparisons, sweeps."""

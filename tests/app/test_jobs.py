@@ -328,6 +328,35 @@ def test_what_a_page_may_not_ask_for_is_refused_and_taught(store, served, asked,
     assert contents(store) == before
 
 
+STEERED = {
+    "model": "digits",
+    "sampler": {"steps": 6},
+    "cases": {"seeds": "0:2", "labels": [3]},
+    "interventions": {
+        "towards": {
+            "kind": "steer",
+            "layer": "mid_attn.fn",
+            "vector": {"from": "difference", "plus": [3], "minus": [4], "time": 500, "seeds": "0:4"},
+        }
+    },
+    "stages": {"trajectory": {"keep": "::2"}, "activations": {"layers": "mid_attn.fn", "keep": "::2"}},
+}
+
+
+def test_a_sweep_that_steers_by_its_own_means_is_foreseen_with_them(store, served):
+    filled(store, INSIDE)
+    client = served(store)
+    plan = planned(client, STEERED)
+    assert 0 < plan["means"] < 2 * 4 * 6, "four seeds of two labels, of which the store holds some"
+    job = started(client, STEERED)
+    events = [event for _, event in heard(client, job)]
+    assert [event["event"] for event in events].count("planned") == 2
+    assert events[-1]["event"] == "done"
+    told = client.get(f"/api/jobs/{job}").json()["plan"]
+    assert events[-1]["forwards"] == told["forwards"] + told["means"]
+    assert planned(client, STEERED)["means"] == 0
+
+
 @pytest.mark.parametrize(
     ("body", "told"),
     [

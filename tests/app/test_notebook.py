@@ -120,7 +120,7 @@ def test_a_word_that_is_no_argument_is_refused(small):
 @pytest.mark.browser
 @pytest.mark.parametrize("host", [ITSELF, "localhost"])
 def test_a_notebook_on_another_port_shows_the_frame(browser, shown, host):
-    """Of the two, localhost is another site than the frame's, which therefore gets no cookie."""
+    """Of the two, localhost is another site than the frame's."""
     view = shown(view="sample", label=1, seed=1)
     body = f"<!doctype html><link rel=icon href=data:,><h1>Notebook</h1>{view._repr_html_()}".encode()
 
@@ -143,10 +143,43 @@ def test_a_notebook_on_another_port_shows_the_frame(browser, shown, host):
 
 
 @pytest.mark.browser
-def test_in_a_tab_the_address_without_its_token_goes_on_as_long_as_the_tab(page, shown):
+def test_the_token_leaves_the_address_and_goes_on_in_every_tab(page, shown):
     view = shown(view="sample", seed=1)
     at(page, view.address, "")
     assert page.url.endswith("/sample?seed=1")
     page.reload()
     drawn(page)
     assert page.locator("figure.panel canvas.map").first.is_visible()
+    other = page.context.new_page()
+    at(other, page.url, "")
+    assert other.locator("figure.panel canvas.map").first.is_visible()
+
+
+@pytest.mark.browser
+def test_a_page_without_the_token_asks_for_it_and_takes_an_address_too(page, shown, forgiven):
+    forgiven.append("401")
+    view = shown(view="sample", seed=1)
+    page.goto(view.address.partition("#")[0])
+    field = page.get_by_label("Token")
+    field.fill("пароль-пароль-пароль")
+    page.get_by_role("button", name="Show the store").click()
+    assert "at least 16 letters" in page.locator(".wrong").inner_text()
+    field.fill("not-the-token-of-this-server")
+    page.get_by_role("button", name="Show the store").click()
+    page.get_by_label("Token").wait_for()
+    page.get_by_label("Token").fill(view.address)
+    page.get_by_role("button", name="Show the store").click()
+    drawn(page)
+    page.locator("figure.panel canvas.map").first.wait_for()
+    assert page.context.cookies() == []
+
+
+@pytest.mark.browser
+def test_an_address_with_a_token_that_is_pasted_into_an_open_page_is_taken(page, shown, forgiven):
+    forgiven.append("401")
+    view = shown(view="sample", seed=1)
+    page.goto(view.address.partition("#")[0])
+    page.get_by_label("Token").wait_for()
+    page.goto(view.address)
+    page.locator("figure.panel canvas.map").first.wait_for()
+    assert "#" not in page.url

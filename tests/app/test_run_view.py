@@ -1,13 +1,17 @@
 """Settings and runs in a real browser: a mask looked at without sampling, a run watched, cancelled and resumed."""
 
 import re
+import socket
 import subprocess
 import sys
+import threading
+from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
-from browsing import watched
+from browsing import ITSELF, watched
 
 import flowprofile as fp
 from flowprofile import running
@@ -51,12 +55,78 @@ def served():
         command = [sys.executable, "-m", "flowprofile", "app", store, "--port", "0", "--no-open", *more]
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         processes.append(process)
-        return re.search(r"http://\S+/", process.stderr.readline())[0]
+        return re.search(r"http://\S+", process.stderr.readline())[0]
 
+    of.processes = processes
     yield of
     for process in processes:
         process.terminate()
         process.communicate(timeout=30)
+
+
+class Relay:
+    """A way to a server that can be cut and mended."""
+
+    def __init__(self, port):
+        self.server, self.open, self.whole = port, [], True
+        self.listening = socket.create_server((ITSELF, 0))
+        self.port = self.listening.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self):
+        self.whole = False
+        for each in self.open:
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
+    def mend(self):
+        self.whole = True
+
+    def close(self):
+        self.cut()
+        self.listening.close()
+
+    def _accept(self):
+        with suppress(OSError):  # closed
+            while True:
+                caller = self.listening.accept()[0]
+                self.open.append(caller)
+                if not self.whole:
+                    caller.close()
+                    continue
+                beyond = socket.create_connection((ITSELF, self.server))
+                self.open.append(beyond)
+                for one, other in ((caller, beyond), (beyond, caller)):
+                    threading.Thread(target=self._pass_on, args=(one, other), daemon=True).start()
+
+    def _pass_on(self, one, other):
+        with suppress(OSError):
+            while data := one.recv(65536):
+                other.sendall(data)
+        with suppress(OSError):
+            other.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.fixture
+def relay():
+    """Makes relays, and closes them."""
+    made = []
+
+    def of(port):
+        made.append(Relay(port))
+        return made[-1]
+
+    yield of
+    for each in made:
+        each.close()
+        for connection in each.open:
+            connection.close()
+
+
+def within(address, path):
+    """Another place of a server's page, with the token that its address says."""
+    url, mark, token = address.partition("#")
+    return f"{url}{path}{mark}{token}"
 
 
 def ready(page):
@@ -76,7 +146,7 @@ def run(page):
 
 def test_a_drawn_mask_is_looked_at_without_sampling_and_its_result_opens_by_link(store, page, served):
     url = served(filled(store, FACES), "--allow-run")
-    page.goto(f"{url}run?mask=489,490,491")
+    page.goto(within(url, "run?mask=489,490,491"))
     assert ready(page) == "The store holds all of it already: nothing to compute."
     page.get_by_role("button", name="Add max channel").click()
     ready(page)
@@ -97,7 +167,7 @@ def test_a_drawn_mask_is_looked_at_without_sampling_and_its_result_opens_by_link
 def test_every_setting_is_entered_and_what_is_wrong_is_taught(store, page, served, forgiven):
     forgiven.append("400 (Bad Request)")  # what is half entered is no definition yet
     url = served(filled(store, FACES), "--allow-run")
-    page.goto(f"{url}run")
+    page.goto(within(url, "run"))
     ready(page)
     page.get_by_label("lipstick").check()
     page.get_by_role("button", name="Add a label").click()
@@ -138,14 +208,14 @@ def test_every_setting_is_entered_and_what_is_wrong_is_taught(store, page, serve
 
 def test_a_run_is_found_again_in_another_tab_cancelled_there_and_resumed(store, page, served):
     url = served(filled(store, FORMULA), "--allow-run")
-    page.goto(f"{url}run")
+    page.goto(within(url, "run"))
     ready(page)
     page.get_by_label("Seeds").fill("0:32")
     ready(page)
     run(page)
     page.locator(".job .sum").filter(has_text=re.compile(r"[1-9]\d* region")).wait_for()
     other = page.context.new_page()
-    other.goto(f"{url}run")
+    other.goto(within(url, "run"))
     other.locator(".job progress").wait_for()
     other.get_by_role("button", name="Cancel").click()
     for tab in (page, other):
@@ -163,9 +233,65 @@ def test_a_run_is_found_again_in_another_tab_cancelled_there_and_resumed(store, 
     assert contents(store) == contents(whole)
 
 
+def test_a_server_that_is_killed_is_missed_and_one_that_knows_nothing_of_the_run_says_so(
+    store, page, served, forgiven
+):
+    forgiven.append("ERR_")
+    forgiven.append("404")
+    token = "a-token-for-both-of-them"
+    with socket.socket() as free:
+        free.bind((ITSELF, 0))
+        port = str(free.getsockname()[1])
+    url = served(filled(store, FORMULA), "--allow-run", "--port", port, "--token", token)
+    page.goto(within(url, "run"))
+    ready(page)
+    page.get_by_label("Seeds").fill("0:32")
+    ready(page)
+    run(page)
+    page.locator(".job .sum").filter(has_text=re.compile(r"[1-9]\d* region")).wait_for()
+    served.processes[0].kill()
+    page.get_by_text("The server does not answer").wait_for(timeout=4000)
+    assert page.get_by_role("button", name="Cancel").is_disabled()
+    served(store, "--allow-run", "--port", port, "--token", token)
+    page.locator('.job[data-state="failed"]').wait_for(timeout=15_000)
+    assert "no run '1'" in page.locator(".job").inner_text()
+    assert page.get_by_text("The server does not answer").count() == 0
+    page.get_by_role("button", name="Go on").click()
+    ended(page, 1)
+
+
+def test_a_run_is_found_again_behind_a_connection_that_was_lost_and_its_total_never_changes(
+    store, page, served, relay, forgiven
+):
+    forgiven.append("ERR_")
+    url = served(filled(store, FORMULA), "--allow-run")
+    relayed = relay(urlsplit(url).port)
+    page.goto(within(url.replace(str(urlsplit(url).port), str(relayed.port)), "run"))
+    ready(page)
+    page.get_by_label("Seeds").fill("0:32")
+    ready(page)
+    run(page)
+    page.evaluate(
+        """() => {
+          window.totals = new Set();
+          new MutationObserver(() => {
+            const told = document.querySelector(".job .sum").textContent.match(/of ([\\d,]+) forwards/);
+            if (told) window.totals.add(told[1]);
+          }).observe(document.querySelector(".jobs"), { childList: true, subtree: true, characterData: true });
+        }"""
+    )
+    page.locator(".job .sum").filter(has_text="forwards").wait_for()
+    relayed.cut()
+    page.get_by_text("The server does not answer").wait_for(timeout=5000)
+    relayed.mend()
+    page.get_by_text("The server does not answer").wait_for(state="detached")
+    ended(page, 1)
+    assert page.evaluate("[...totals]") == [f"{30 * 2 * 400:,}"]
+
+
 def test_without_leave_to_run_there_is_no_form_and_no_answer(store, page, served):
     url = served(filled(store, FORMULA))
-    page.goto(f"{url}run")
+    page.goto(within(url, "run"))
     page.locator("html[data-ready]").wait_for()
     assert "--allow-run" in page.locator("main").inner_text()
     assert page.locator("main form").count() == 0
@@ -181,7 +307,7 @@ def test_everybody_can_use_it(store, browser, served, theme):
     url = served(filled(store, FACES), "--allow-run")
     # What looks at the page is a script of its own, which the page's policy would refuse.
     with watched(browser, ["400 (Bad Request)"], bypass_csp=True, color_scheme=theme) as page:
-        page.goto(f"{url}run?mask=eyes")
+        page.goto(within(url, "run?mask=eyes"))
         ready(page)
         page.get_by_role("button", name="Add layer gradients").click()
         section = page.locator('[data-tables="interventions"]')

@@ -3,9 +3,10 @@
 import { drawControls } from "app/controls.js";
 import { code, copy, make, say } from "app/dom.js";
 import { listenToKeys, showHelp } from "app/keys.js";
-import { json } from "app/source.js";
+import { json, silence } from "app/source.js";
 import { address, listen, read, set, VIEWS } from "app/state.js";
 import { drawTheme } from "app/theme.js";
+import { tokenField } from "app/token.js";
 
 const main = document.getElementById("view");
 const app = { catalogue: null, run: null, handle: null, set, read, busy, reload, move };
@@ -39,7 +40,9 @@ async function open() {
   drawViews(name);
   const root = make("div", { class: `view view-${name}` });
   try {
-    const { open: opened } = await import(`app/views/${name}.js`);
+    const { open: opened } = await import(`app/views/${name}.js`).catch((error) => {
+      throw error instanceof TypeError ? silence() : error; // What is no script says SyntaxError.
+    });
     const handle = await opened(root, app);
     if (turn !== opening) return handle?.close?.();
     app.handle = handle;
@@ -65,6 +68,7 @@ async function move(changed) {
 }
 
 function refusal(error) {
+  if (error.status === 401) return tokenField();
   const told = error.told ?? { fact: String(error.message ?? error) };
   if (!error.told) console.error(error);
   return make("section", { class: "refusal", role: "alert" }, make("h2", {}, told.fact),
@@ -110,7 +114,8 @@ function showPython() {
   return copy(text);
 }
 
-listen((changed) => busy(move(changed)));
+// Before the store is known there is nothing to move: it is opened at whatever the address is by then.
+listen((changed) => app.catalogue && busy(move(changed)));
 listenToKeys(app);
 drawTools();
 busy(reload().then(() => {

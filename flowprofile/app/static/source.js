@@ -1,6 +1,8 @@
 // Where numbers come from: the server behind /api, or the folder that was exported.
 
-const token = remembered();
+import { known } from "app/token.js";
+
+const LARGEST = 2 ** 24;
 const HELD = 192 * 2 ** 20;
 const held = new Map();
 const coming = new Map();
@@ -8,10 +10,16 @@ let bytes = 0;
 
 /** A refusal of the server: what is wrong, what follows, what to do. */
 export class Refusal extends Error {
-  constructor(told) {
+  constructor(told, status = 0) {
     super(told.fact || "The server gave no answer.");
     this.told = told;
+    this.status = status;
   }
+}
+
+/** Nobody answers at the server's address. */
+export function silence() {
+  return new Refusal({ fact: "The server does not answer.", consequence: "It was ended, or this machine has lost its way to it.", remedy: "start it again with the same command and port, then load this page again" });
 }
 
 /** JSON of a view or list: `json("activations", params)`. */
@@ -33,11 +41,14 @@ export async function framed(path, params, { signal } = {}) {
 }
 
 /** Send JSON to the server; only where runs are allowed. */
-export async function post(path, value) {
+export async function post(path, value, { signal } = {}) {
   const headers = { ...known(), "Content-Type": "application/json", "X-FlowProfile": "1" };
-  const answer = await fetch(`/api/${path}`, { method: "POST", headers, body: JSON.stringify(value) });
-  if (!answer.ok) throw new Refusal(await told(answer));
-  return answer.json();
+  return (await answered(`/api/${path}`, { method: "POST", headers, body: JSON.stringify(value), signal })).json();
+}
+
+/** An answer that is read while it comes: the events of a run. */
+export function stream(path, headers, signal) {
+  return answered(`/api/${path}`, { headers: { ...known(), ...headers }, signal });
 }
 
 /** A block that is here already, or null. `channel` only for panels whose blocks are too large to travel whole. */
@@ -51,16 +62,19 @@ export function cached(panel, t, channel = null) {
   return found ?? null;
 }
 
-/** Blocks of a panel at some states, in one request for all that are not here; resolves to a list in their order. */
+/** Blocks of a panel at some states, in one request for all that are not here, or a few for large ones; resolves to a
+ *  list in their order. */
 export async function blocks(panel, times, { channel = null, signal } = {}) {
   const missing = times.filter((t) => !cached(panel, t, channel) && !coming.has(keyOf(panel, t, channel)));
-  if (missing.length) {
+  const most = Math.max(1, Math.floor(LARGEST / (2 * panel.shape.slice(panel.whole ? 0 : -2).reduce((a, b) => a * b, 1))));
+  for (let at = 0; at < missing.length; at += most) {
+    const part = missing.slice(at, at + most);
     const params = new URLSearchParams(panel.block);
-    for (const t of missing) params.append("times", t);
+    for (const t of part) params.append("times", t);
     if (!panel.whole && channel !== null) params.append("channel", channel);
     const work = fetched(`/api/block?${params}`, signal).then((data) => unpack(data).forEach((each) => keep(panel, each, channel)));
-    for (const t of missing) coming.set(keyOf(panel, t, channel), work);
-    work.catch(() => {}).finally(() => missing.forEach((t) => coming.delete(keyOf(panel, t, channel))));
+    for (const t of part) coming.set(keyOf(panel, t, channel), work);
+    work.catch(() => {}).finally(() => part.forEach((t) => coming.delete(keyOf(panel, t, channel))));
   }
   await Promise.all(times.map((t) => coming.get(keyOf(panel, t, channel))));
   return times.map((t) => cached(panel, t, channel));
@@ -111,9 +125,15 @@ function query(params) {
 
 async function fetched(url, signal) {
   if (window.flowprofileExport) return window.flowprofileExport(url);
-  const answer = await fetch(url, { signal, headers: { ...known(), Accept: "application/json, application/octet-stream" } });
-  if (!answer.ok) throw new Refusal(await told(answer));
-  return answer.arrayBuffer();
+  return (await answered(url, { signal, headers: { ...known(), Accept: "application/json, application/octet-stream" } })).arrayBuffer();
+}
+
+async function answered(url, options) {
+  const answer = await fetch(url, options).catch((error) => {
+    throw error.name === "AbortError" ? error : silence();
+  });
+  if (!answer.ok) throw new Refusal(await told(answer), answer.status);
+  return answer;
 }
 
 async function told(answer) {
@@ -122,21 +142,5 @@ async function told(answer) {
     return JSON.parse(text);
   } catch {
     return { fact: text || `The server answered ${answer.status}.`, consequence: "", remedy: "", evidence: "" };
-  }
-}
-
-function known() {
-  return token ? { Authorization: `Bearer ${token}` } : {};
-}
-
-/** The token that an address has behind its "#": a page in a notebook's frame gets no cookie. It leaves the address, and stays as long as the tab. */
-function remembered() {
-  const found = location.hash.match(/^#token=([\w-]+)$/)?.[1] ?? null;
-  if (found) history.replaceState(null, "", location.pathname + location.search);
-  try {
-    if (found) sessionStorage.setItem("flowprofile-token", found);
-    return found ?? sessionStorage.getItem("flowprofile-token");
-  } catch {
-    return found; // A frame may not be allowed to keep anything.
   }
 }

@@ -15,9 +15,9 @@ export function refused(error) {
 
 /** How much it would be, in one line. */
 export function summary(plan) {
-  if (!plan.forwards && !plan.cases) return "The store holds all of it already: nothing to compute.";
+  if (!plan.forwards && !plan.means && !plan.cases) return "The store holds all of it already: nothing to compute.";
   const time = plan.seconds === null ? "not timed on this machine yet" : duration(plan.seconds);
-  return `${counted(plan.forwards, "forward")}, ${bytes(plan.disk)} to store, ${time}.`;
+  return `${counted(plan.forwards + plan.means, "forward")}, ${bytes(plan.disk)} to store, ${time}.`;
 }
 
 /** The panel of a plan; `planned` is called with every new plan, and with null while there is none. */
@@ -28,11 +28,12 @@ export function planPanel(app, planned) {
   let waiting = null;
   let settle = () => {};
   let turn = 0;
+  let asking = new AbortController();
 
   async function ask(definition) {
     const mine = (turn += 1);
     try {
-      const plan = await post("plan", { definition });
+      const plan = await post("plan", { definition }, asking);
       if (mine === turn) show(plan);
     } catch (error) {
       if (mine === turn) show(null, error);
@@ -52,6 +53,8 @@ export function planPanel(app, planned) {
       clearTimeout(waiting);
       settle();
       turn += 1;
+      asking.abort(); // The server then need not work it out before the next one.
+      asking = new AbortController();
       planned(null);
       return app.busy(new Promise((settled) => {
         settle = settled;
@@ -62,9 +65,10 @@ export function planPanel(app, planned) {
 }
 
 function drawn(plan) {
-  const sampled = plan.forwards && !plan.sampled ? "Nothing is sampled: stored states are looked at again." : null;
+  const sampled = plan.forwards && !plan.sampled && !plan.means ? "Nothing is sampled: stored states are looked at again." : null;
   return make("div", {},
     make("dl", {}, entry("Forwards", `${count(plan.forwards)} (and ${count(plan.padding)} padding)`), entry("of these the sampler's", count(plan.sampled)),
+      plan.means ? entry("before them, for means to steer by", count(plan.means)) : null,
       entry("Cases", count(plan.cases)), entry("To store", bytes(plan.disk)), entry("Memory", bytes(plan.memory)),
       entry("Time", plan.seconds === null ? "not timed on this machine yet" : duration(plan.seconds))),
     sampled ? make("p", { class: "told" }, sampled) : null,

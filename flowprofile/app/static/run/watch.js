@@ -4,6 +4,7 @@ import { make, say } from "app/dom.js";
 import { json, post } from "app/source.js";
 import { address } from "app/state.js";
 import { kindOf, viewOf } from "app/run/draft.js";
+import { hear } from "app/run/events.js";
 import { refused } from "app/run/planned.js";
 import { bytes, count, counted, duration } from "app/run/texts.js";
 
@@ -16,34 +17,52 @@ export function watch(app, job, { ended, again }) {
   const log = make("ol", { class: "log", role: "log", "aria-label": "What the run said", tabindex: "0" });
   const cancel = make("button", { type: "button", on: { click: () => stop() } }, "Cancel");
   const end = make("div", {});
+  const silent = make("p", { class: "note", role: "status" });
   const element = make("section", { class: "job", "aria-labelledby": `job-${job.id}`, dataset: { job: job.id } },
-    make("h3", { id: `job-${job.id}` }, `Run ${job.id}`), bar, told, cancel, end, make("details", {}, make("summary", {}, "What it said"), log));
-  const events = new EventSource(`/api/jobs/${encodeURIComponent(job.id)}/events`);
-  const total = { forwards: 0, tasks: 0 };
+    make("h3", { id: `job-${job.id}` }, `Run ${job.id}`), silent, bar, told, cancel, end, make("details", {}, make("summary", {}, "What it said"), log));
+  // What the plan said, from the first moment to the last: a run that steers by its own means counts in two parts.
+  const total = job.plan.forwards + job.plan.means;
 
-  function heard({ data }) {
-    const event = JSON.parse(data);
-    element.dataset.state = ENDS.includes(event.event) ? event.event : "running";
+  /** True at the last event. */
+  function heard(event) {
+    const last = ENDS.includes(event.event);
+    element.dataset.state = last ? event.event : "running";
     SAYS[event.event]?.(event);
-    if (!ENDS.includes(event.event)) return;
-    events.close();
+    if (!last) return false;
     cancel.remove();
     finish(event);
     ended(event);
+    return true;
+  }
+
+  function lost() {
+    silent.textContent = "The server does not answer; how far the run is by now is not known. Asking again until it does.";
+    element.dataset.state = "lost";
+    cancel.disabled = true;
+  }
+
+  function found() {
+    silent.textContent = "";
+    element.dataset.state = "running";
+    cancel.disabled = false;
+  }
+
+  function gone(error) {
+    silent.textContent = "";
+    heard({ event: "failed", ...error.told });
   }
 
   const SAYS = {
     planned(event) {
-      Object.assign(total, event);
       note(`${counted(event.forwards, "forward")} in ${counted(event.tasks, "task")}`);
     },
     progress(event) {
-      const share = total.forwards ? Math.min(1, event.forwards / total.forwards) : null;
+      const share = total ? Math.min(1, event.forwards / total) : null;
       if (share !== null) bar.value = share;
       told.textContent = line(event, share, total);
     },
     task(event) {
-      if (!total.forwards) bar.value = event.index / event.tasks;
+      if (!total) bar.value = event.index / event.tasks;
       note(`task ${count(event.index)} of ${count(event.tasks)} is stored`);
     },
     noticed: (event) => note(event.text),
@@ -81,14 +100,13 @@ export function watch(app, job, { ended, again }) {
     return make("button", { type: "button", on: { click: () => again(job.definition) } }, "Go on");
   }
 
-  events.addEventListener("message", heard);
-  return { element, close: () => events.close() };
+  return { element, close: hear(job, { heard, lost, found, gone }) };
 }
 
 function line(event, share, total) {
   const left = share > 0 && share < 1 ? `, ${duration((event.seconds * (1 - share)) / share)} left` : "";
   const at = event.t === null ? "" : `, t = ${event.t}`;
-  const forwards = total.forwards ? `${count(event.forwards)} of ${count(total.forwards)} forwards` : event.stage;
+  const forwards = total ? `${count(Math.min(event.forwards, total))} of ${count(total)} forwards` : event.stage;
   return `${forwards}${at}; ${counted(event.regions, "region")}, ${bytes(event.bytes)} stored; ${duration(event.seconds)}${left}`;
 }
 

@@ -186,8 +186,12 @@ class Run {
   /** The store has grown: what there is to choose from is read anew, and the plan too. */
   async ended() {
     this.running = false;
-    this.app.catalogue = await json("catalogue");
-    this.app.run = this.app.catalogue.runs.find(({ name }) => name === this.app.run.name) ?? this.app.catalogue.runs[0];
-    this.plan();
+    try {
+      this.app.catalogue = await json("catalogue");
+      this.app.run = this.app.catalogue.runs.find(({ name }) => name === this.app.run.name) ?? this.app.catalogue.runs[0];
+      this.plan();
+    } catch (error) {
+      this.wrong.replaceChildren(refused(error));
+    }
   }
 }
