@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
 from flowprofile.errors import IntegrityError, StoreError
+from flowprofile.store.bounds import MOST_DOCUMENT, believed
 from flowprofile.store.encoding import crc32c, digest
 from flowprofile.store.ledger import FORMAT, sealed_json, unsealed_json
 from flowprofile.store.objects import ROOT
 from flowprofile.store.places import Place
-from flowprofile.store.record import Record, record_from
+from flowprofile.store.record import Record
 from flowprofile.store.rendering import Rendered
 
 SCHEMA = 1
@@ -118,21 +119,37 @@ def snapshot(place: Place) -> Snapshot:
     IntegrityError
         If the root document or its record is damaged.
     """
-    root = place.read(ROOT_DOCUMENT)
+    root = document(place, ROOT_DOCUMENT)
     if root is None:
         if next(place.list(LAYOUTS), None) is not None and _has_receipts(place):
             raise _damaged(place, ROOT_DOCUMENT, "is missing")
         return Snapshot()
     name = digest(root)
-    found = [place.read(key) for key in record_keys(name)]
+    found = [document(place, key) for key in record_keys(name)]
     if found == [None, None]:
         raise _damaged(place, ROOT_DOCUMENT, f"has the digest {name}, which no layout record knows")
     bodies = (unsealed_json(data) for data in found if data is not None)
     body = next((one for one in bodies if one is not None and one.get("root") == name), None)
     if body is None:
         raise _damaged(place, layout_key(name), "is damaged or belongs to another root document")
-    objects = {key: Object(**value) for key, value in body["objects"].items()}
-    return Snapshot(record_from(body["record"]), name, objects)
+    try:
+        objects = {key: Object(**value) for key, value in body["objects"].items()}
+        return Snapshot(believed(body["record"]), name, objects)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _damaged(place, layout_key(name), f"says what no store holds: {error}") from error
+
+
+def document(place: Place, key: str) -> bytes | None:
+    """The bytes of a metadata object.
+
+    Raises
+    ------
+    IntegrityError
+        For one longer than any that is written.
+    """
+    if place.near and (place.size(key) or 0) > MOST_DOCUMENT:
+        raise _damaged(place, key, f"has {place.size(key):,} bytes, where {MOST_DOCUMENT:,} are the most")
+    return place.read(key)
 
 
 def _has_receipts(place: Place) -> bool:
