@@ -93,7 +93,7 @@ def _intact(objects: Mapping[str, bytes]) -> bool:
     try:
         document = json.loads(objects[ROOT])
         return bool(document["attributes"][SEAL] == _seal(document, objects))
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False
 
 

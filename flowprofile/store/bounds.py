@@ -19,7 +19,7 @@ from flowprofile.store.record import Coordinate, Record, RunRecord, StageRecord,
 MOST_DOCUMENT: Final = 64 << 20
 """Bytes of a layout record or a receipt."""
 MOST_CASES: Final = 1 << 22
-"""Seeds, labels and interventions of all runs together, each counted by itself."""
+"""Seeds, labels and interventions of all runs together, each counted by itself; and states of one stage."""
 MOST_CHUNK: Final = 256 << 20
 """Bytes of what is unpacked at once: an inner chunk, or an object without inner chunks."""
 MOST_OBJECT: Final = 4 << 30
@@ -50,7 +50,9 @@ def bounded(record: Record) -> Record:
         If it is outside the bounds.
     """
     cases = sum(sum(run.shape) for run in record.runs.values())
-    _must(cases <= MOST_CASES, f"{cases:,} seeds, labels and interventions, where {MOST_CASES:,} are the most")
+    _must(
+        cases <= MOST_CASES, f"{cases:,} seeds, labels and interventions, where {MOST_CASES:,} are the most"
+    )
     for run in record.runs.values():
         _run(run)
     return record
@@ -69,7 +71,8 @@ def _sized(value: Mapping[str, Any]) -> bool:
     written = [each for run in value["runs"].values() for each in run["seeds"]]
     stretches = [each for each in written if not _whole(each)]
     count = sum(stop - start for start, stop in stretches)
-    _must(all(start < stop for start, stop in stretches), "a stretch of seeds that ends before it begins")
+    sound = all(_whole(start) and _whole(stop) and start < stop for start, stop in stretches)
+    _must(sound, "a stretch of seeds that is none")
     _must(count <= MOST_CASES, f"{count:,} seeds, where {MOST_CASES:,} are the most")
     return True
 
@@ -91,7 +94,8 @@ def _run(run: RunRecord) -> None:
 def _stage(group: str, stage: StageRecord) -> None:
     times = stage.time or ()
     _must(all(map(_whole, times)) and len(set(times)) == len(times), f"the times of {group!r}")
-    _must(_whole(stage.capacity) and stage.capacity >= stage.times, f"the capacity {stage.capacity!r}")
+    fits = _whole(stage.capacity) and stage.times <= stage.capacity <= MOST_CASES
+    _must(fits, f"the capacity {stage.capacity!r}")
     for name, coordinate in stage.coords.items():
         _coordinate(name, coordinate)
     for name, variable in stage.variables.items():

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flowprofile.errors import IntegrityError
-from flowprofile.store.bounds import packed
+from flowprofile.store.bounds import largest, packed
 from flowprofile.store.encoding import Inner, Seal, decode_inner, intact
 from flowprofile.store.ledger import Ledger, Rows
 from flowprofile.store.objects import ROOT, Extent, damaged, extents, inners_at
@@ -162,7 +162,9 @@ def _fetch_any(
         fetched = _fetch(ledger, variable, extent, seal, wanted)
         if fetched is not None:
             return fetched
-    raise damaged(ledger, extent.key, ledger.place.read(f"{ROOT}/{ledger.run}/{ledger.group}/{extent.key}"))
+    key = f"{ROOT}/{ledger.run}/{ledger.group}/{extent.key}"
+    fits = (ledger.place.size(key) or 0) <= largest(variable.form)
+    raise damaged(ledger, extent.key, ledger.place.read(key) if fits else None)
 
 
 def _fetch(

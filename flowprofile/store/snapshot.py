@@ -90,14 +90,14 @@ def check_format(place: Place) -> bool:
         return False
     try:
         schema = json.loads(data)["schema"]
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         raise IntegrityError(
             f"The store {place.url!r} does not say which version wrote it.",
             consequence="How to read it is not known, so nothing is read.",
             remedy=f"flowprofile verify --repair {place.url}",
             evidence=f"{FORMAT}: {data[:60]!r}",
         ) from None
-    if schema != SCHEMA:
+    if type(schema) is not int or schema != SCHEMA:
         raise StoreError(
             f"The store {place.url!r} has schema {schema!r}, this version reads {SCHEMA!r}.",
             consequence="Its arrays or receipts may mean something else here.",
