@@ -34,12 +34,12 @@ def test_a_forged_record_is_refused_in_words(plain, tmp_path, catalogue):
     ]
     with catalogue.row("store with a forged record", "I6") as row:
         row.acknowledged += len(cases)
-        found = opened(cases, tmp_path)
+        found = opened(cases)
         counted(row, found)
         harmless = {one.name for one in found if one.ended == "value"}
         assert harmless <= {"a name that leads out", "a capacity of 10^18", "a tile of 10^18"}, harmless
     with catalogue.twin("store with a forged record", "I6") as row:
-        row.unprotected += sum(one.lost for one in opened(cases[:2], tmp_path, twin="any_record"))
+        row.unprotected += sum(one.lost for one in opened(cases[:2], twin="any_record"))
 
 
 def test_a_bomb_is_not_unpacked(packed, plain, bomb, tmp_path, catalogue):
@@ -58,11 +58,11 @@ def test_a_bomb_is_not_unpacked(packed, plain, bomb, tmp_path, catalogue):
     ]
     with catalogue.row("compression bomb in a store", "I6") as row:
         row.acknowledged += len(cases)
-        found = opened(cases, tmp_path)
+        found = opened(cases)
         counted(row, found)
         assert {one.ended for one in found[:6]} == {"refused"}
     with catalogue.twin("compression bomb in a store", "I6") as row:
-        row.unprotected += sum(one.lost for one in opened(cases[:1], tmp_path, twin="any_chunk"))
+        row.unprotected += sum(one.lost for one in opened(cases[:1], twin="any_chunk"))
 
 
 def _huge(document, objects):
@@ -105,13 +105,13 @@ def test_a_kept_comparison_is_looked_at_before_a_library_opens_it(plain, bomb, t
     cases = [(name, "kept", str(kept(plain, tmp_path / f"k{n}", change))) for n, (name, change) in enumerate(changes.items())]
     with catalogue.row("foreign Zarr where a comparison belongs", "I6") as row:
         row.acknowledged += len(cases)
-        found = opened(cases, tmp_path)
+        found = opened(cases)
         counted(row, found)
         assert [one.name for one in found if one.ended == "value"][:1] == ["as it was written"]
         assert all(one.ended == "refused" for one in found[1:-1])
     with catalogue.twin("foreign Zarr where a comparison belongs", "I6") as row:
         bombs = [case for case in cases if case[0] in ("a shape of 10^18", "a bomb", "two billion texts")]
-        row.unprotected += sum(one.lost for one in opened(bombs, tmp_path, twin="any_kept"))
+        row.unprotected += sum(one.lost for one in opened(bombs, twin="any_kept"))
 
 
 def _linked(base, folder, name, where):
@@ -154,7 +154,7 @@ def test_no_link_of_a_store_is_followed_out_of_it(plain, tmp_path, catalogue):
         for action in ("keep_house", "store"):
             made = {name: _linked(plain, tmp_path / action, name, where) for name, where in LINKS.items()}
             before = {name: _contents(outside) for name, (_, outside) in made.items()}
-            found = opened([(name, action, str(url)) for name, (url, _) in made.items()], tmp_path)
+            found = opened([(name, action, str(url)) for name, (url, _) in made.items()])
             counted(row, found)
             row.acknowledged += sum(map(len, before.values()))
             for name, (_, outside) in made.items():
@@ -162,7 +162,7 @@ def test_no_link_of_a_store_is_followed_out_of_it(plain, tmp_path, catalogue):
     with catalogue.twin("link out of a store", "I6") as row:
         url, outside = _linked(plain, tmp_path / "twin", "lock", "ledger/tmp/")
         before = _contents(outside)
-        opened([("lock", "keep_house", str(url))], tmp_path, twin="any_link")
+        opened([("lock", "keep_house", str(url))], twin="any_link")
         row.unprotected += _contents(outside) != before
 
 
@@ -172,7 +172,7 @@ def test_a_link_inside_a_store_is_a_file_like_others(plain, tmp_path):
     chunk = next(url.rglob("x_t/c.*"))
     shutil.move(chunk, url / "ledger" / "elsewhere")
     chunk.symlink_to(url / "ledger" / "elsewhere")
-    (found,) = opened([("inside", "store", str(url))], tmp_path)
+    (found,) = opened([("inside", "store", str(url))])
     assert (found.ended, found.told) == ("value", "'0 findings'")
 
 
@@ -182,7 +182,7 @@ def test_a_pipe_in_a_store_keeps_nobody_waiting(plain, tmp_path):
     chunk = next(url.rglob("x_t/c.*"))
     chunk.unlink()
     os.mkfifo(chunk)
-    (found,) = opened([("pipe", "store", str(url))], tmp_path)
+    (found,) = opened([("pipe", "store", str(url))])
     assert (found.ended, found.told) == ("value", "'1 findings'")
 
 
@@ -260,11 +260,11 @@ def test_what_is_no_store_of_ours_is_refused(plain, tmp_path, catalogue):
         cases.append((f"a format of {text[:9]!r}", "store", str(tmp_path / f"schema-{100 + n}")))
     with catalogue.row("foreign or newer store", "I6") as row:
         row.acknowledged += len(cases)
-        found = opened(cases, tmp_path)
+        found = opened(cases)
         counted(row, found)
         assert all(one.ended == "refused" for one in found), [one for one in found if one.ended != "refused"]
     with catalogue.twin("foreign or newer store", "I6") as row:
-        row.unprotected += sum(one.ended == "value" for one in opened(cases[3:5], tmp_path, twin="any_schema"))
+        row.unprotected += sum(one.ended == "value" for one in opened(cases[3:5], twin="any_schema"))
 
 
 ADDRESSES = (
@@ -280,10 +280,10 @@ ADDRESSES = (
 def test_other_schemes_and_chains_are_refused_before_anything_is_fetched(plain, tmp_path, catalogue):
     cases = [(repr(text)[:40], "address", text) for text in ADDRESSES]
     with catalogue.row("chain of addresses, foreign scheme", "I6") as row:
-        found = opened(cases, tmp_path)
+        found = opened(cases)
         counted(row, found)
         row.lost += sum(one.ended == "value" for one in found)
     with catalogue.twin("chain of addresses, foreign scheme", "I6") as row:
         chained = [("chain", "address", f"{chain}::file://{plain}") for chain in ("simplecache", "filecache", "dir")]
-        found = opened(chained, tmp_path, twin="any_scheme")
+        found = opened(chained, twin="any_scheme")
         row.unprotected += sum(one.ended == "value" for one in found)

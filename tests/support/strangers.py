@@ -4,15 +4,19 @@ Run as a program it imports the library once, and forks for every file: the chil
 an audit hook writes down whatever it starts or connects to, and a canary of the payload's says whether code of it ran.
 """
 
+import atexit
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 import traceback
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from tempfile import mkdtemp
 
 ROOM = 384 << 20
 """Bytes that opening anything may take: the bound of a chunk, and half of it again."""
@@ -41,16 +45,40 @@ class Outcome:
         return self.executed or self.grown > ROOM or self.ended in ("memory", "slow", "died")
 
 
-def opened(cases, folder, *, twin=""):
+@cache
+def _opener():
+    """The process that forks, for every test of a session."""
+    folder = mkdtemp(prefix="strangers-")
+    environment = {**os.environ, CANARY: f"{folder}/canary", "PYTHONPATH": os.pathsep.join([folder, *sys.path])}
+    command = [sys.executable, __file__]
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=folder
+    )
+    atexit.register(_closed, process, folder)
+    return process, Path(folder)
+
+
+def _closed(process, folder):
+    process.stdin.close()
+    process.wait(timeout=60)
+    process.stdout.close()
+    shutil.rmtree(folder)
+
+
+def working_folder():
+    """Where the process works, and where it finds modules first."""
+    return _opener()[1]
+
+
+def opened(cases, *, twin=""):
     """The outcome of every case: (name, action, argument); `twin` names the protection that is taken away."""
-    job = {"cases": cases, "twin": twin, "canary": str(Path(folder) / "canary")}
-    environment = {**os.environ, CANARY: job["canary"], "PYTHONPATH": os.pathsep.join([str(folder), *sys.path])}
-    done = subprocess.run(
-        [sys.executable, __file__], input=json.dumps(job), capture_output=True, text=True, check=False,
-        env=environment, timeout=1500, cwd=folder,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    return [Outcome(**json.loads(line)) for line in done.stdout.splitlines()]
+    process, _ = _opener()
+    found = []
+    for case in cases:
+        process.stdin.write(json.dumps([case, twin]) + "\n")
+        process.stdin.flush()
+        found.append(Outcome(**json.loads(process.stdout.readline())))
+    return found
 
 
 def counted(row, outcomes):
@@ -283,12 +311,14 @@ def _child(case, canary, out):
     os.write(out, json.dumps(row).encode())
 
 
-def _forked(case, canary):
+def _forked(case, twin, canary):
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reader)
         try:
+            if twin:
+                TWINS[twin]()
             _child(case, canary, writer)
         except BaseException:
             traceback.print_exc()
@@ -308,20 +338,19 @@ def _forked(case, canary):
 
 
 def main():
-    job = json.load(sys.stdin)
-    kinds = {action for _, action, _ in job["cases"]}
-    from flowprofile import running  # noqa: F401 - imported once, for every child
+    """Answer every line with one."""
+    import diffusers  # noqa: F401 - imported once, for every child
+
+    import flowprofile as fp
+    from flowprofile.models import adapters, unet  # noqa: F401
     from flowprofile.store import verify  # noqa: F401
 
-    if kinds & {"weights", "folder"}:
-        from flowprofile.models import adapters, unet  # noqa: F401
-    if kinds & {"folder"}:
-        import diffusers  # noqa: F401
-    if job["twin"]:
-        TWINS[job["twin"]]()
-    for case in job["cases"]:
-        print(_forked(case, job["canary"]), flush=True)
-        Path(job["canary"]).unlink(missing_ok=True)
+    assert fp.open
+    canary = Path(os.environ[CANARY])
+    for line in sys.stdin:
+        case, twin = json.loads(line)
+        print(_forked(case, twin, canary), flush=True)
+        canary.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":
