@@ -97,13 +97,28 @@ def check_format(place: Place) -> bool:
             remedy=f"flowprofile verify --repair {place.url}",
             evidence=f"{FORMAT}: {data[:60]!r}",
         ) from None
+    _ours(place, schema)
+    return True
+
+
+def newer(place: Place) -> None:
+    """Refuse a store whose format document is whole, and of another schema; a damaged one says nothing."""
+    try:
+        schema = json.loads(place.read(FORMAT) or b"")["schema"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return
+    if type(schema) is int:
+        _ours(place, schema)
+
+
+def _ours(place: Place, schema: object) -> None:
+    """Refuse another schema than this version's."""
     if type(schema) is not int or schema != SCHEMA:
         raise StoreError(
-            f"The store {place.url!r} has schema {schema!r}, this version reads {SCHEMA!r}.",
-            consequence="Its arrays or receipts may mean something else here.",
-            remedy="update flowprofile",
+            f"The store {place.url!r} has schema {str(schema)[:40]!r}, this version reads {SCHEMA!r}.",
+            consequence="Its arrays or receipts may mean something else here; nothing is read or changed.",
+            remedy='update flowprofile: pip install --upgrade "flowprofile"',
         )
-    return True
 
 
 def format_data() -> bytes:
@@ -132,6 +147,7 @@ def snapshot(place: Place) -> Snapshot:
     body = next((one for one in bodies if one is not None and one.get("root") == name), None)
     if body is None:
         raise _damaged(place, layout_key(name), "is damaged or belongs to another root document")
+    _ours(place, body.get("schema"))
     try:
         objects = {key: Object(**value) for key, value in body["objects"].items()}
         return Snapshot(believed(body["record"]), name, objects)

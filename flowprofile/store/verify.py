@@ -39,6 +39,7 @@ from flowprofile.store.snapshot import (
     document,
     format_data,
     layout_data,
+    newer,
     record_keys,
     snapshot,
 )
@@ -140,7 +141,9 @@ def verify(url: Where) -> Report:
 
 
 def _ours(where: Place) -> None:
-    """Refuse a place where nothing of a store is left, so that a repair never makes one of a stranger's folder."""
+    """Refuse a place where nothing of a store is left, so that a repair never makes one of a stranger's folder; and one
+    that another version wrote, so that a repair never takes what it does not know for damage."""
+    newer(where)
     if any(where.read(key) is not None for key in (FORMAT, ROOT_DOCUMENT)) or any(_records(where)):
         return
     raise StoreError(
