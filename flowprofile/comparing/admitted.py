@@ -39,7 +39,11 @@ def admitted(objects: Mapping[str, bytes]) -> None:
 
 def _array(name: str, array: Mapping[str, Any], objects: Mapping[str, bytes]) -> None:
     foreign = {codec["name"] for codec in array["codecs"]} - CODECS
-    if foreign or array.get("storage_transformers") or (array["node_type"], array["zarr_format"]) != ("array", 3):
+    if (
+        foreign
+        or array.get("storage_transformers")
+        or (array["node_type"], array["zarr_format"]) != ("array", 3)
+    ):
         raise ValueError(f"{name}: no array of Zarr v3, or the codecs {sorted(foreign)}")
     shape, item = array["shape"], _itemsize(array["data_type"])
     if not all(type(n) is int and n >= 0 for n in shape) or prod(shape) * (item or 1) > MOST:
@@ -62,7 +66,7 @@ def _itemsize(kind: Any) -> int:
         return 0
     if kind not in TYPES:
         raise ValueError(f"the type {kind}")
-    return np.dtype(kind).itemsize
+    return int(np.dtype(kind).itemsize)
 
 
 def frame_size(data: bytes) -> int | None:

@@ -5,7 +5,6 @@ TOML rather than YAML: there, ``0110`` would be the number 72.
 
 import os
 import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from dataclasses import replace
@@ -107,7 +106,9 @@ def parse(path: Path) -> tuple[dict[str, Any], Text]:
         return read_toml(source), Text(str(path), source)
     except UnicodeDecodeError as error:
         raise DefinitionError(
-            f"{path} is not UTF-8 text.", remedy="give the path of a definition, not of data", evidence=str(error)
+            f"{path} is not UTF-8 text.",
+            remedy="give the path of a definition, not of data",
+            evidence=str(error),
         ) from None
     except ValueError as error:
         raise _toml_refusal(path, source, str(error)) from None

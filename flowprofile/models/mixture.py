@@ -21,7 +21,6 @@ from flowprofile.models.sites import Place
 from flowprofile.time.noise import noise
 from flowprofile.time.schedule import schedule
 
-
 MOST_NUMBERS: Final = 1 << 25
 """Numbers that a closed form's templates or covariance may have."""
 

@@ -38,7 +38,12 @@ def believed(value: Mapping[str, Any]) -> Record:
     ValueError
         If it contradicts itself, or asks for more than the bounds allow.
     """
-    return _parsed(lambda: bounded(_sized(value) and record_from(value)))
+
+    def read() -> Record:
+        _sized(value)
+        return bounded(record_from(value))
+
+    return _parsed(read)
 
 
 def bounded(record: Record) -> Record:
@@ -66,15 +71,14 @@ def _parsed(make: Callable[[], Read]) -> Read:
         raise ValueError(f"{type(error).__name__}: {error}"[:300]) from error
 
 
-def _sized(value: Mapping[str, Any]) -> bool:
-    """Whether the seeds, which are written as stretches, may be written out."""
+def _sized(value: Mapping[str, Any]) -> None:
+    """Refuse more seeds, which are written as stretches, than may be written out."""
     written = [each for run in value["runs"].values() for each in run["seeds"]]
     stretches = [each for each in written if not _whole(each)]
     count = sum(stop - start for start, stop in stretches)
     sound = all(_whole(start) and _whole(stop) and start < stop for start, stop in stretches)
     _must(sound, "a stretch of seeds that is none")
     _must(count <= MOST_CASES, f"{count:,} seeds, where {MOST_CASES:,} are the most")
-    return True
 
 
 def _run(run: RunRecord) -> None:

@@ -115,7 +115,7 @@ def _ours(place: Place, schema: object) -> None:
     """Refuse another schema than this version's."""
     if type(schema) is not int or schema != SCHEMA:
         raise StoreError(
-            f"The store {place.url!r} has schema {str(schema)[:40]!r}, this version reads {SCHEMA!r}.",
+            f"The store {place.url!r} has schema {repr(schema)[:40]}, this version reads {SCHEMA!r}.",
             consequence="Its arrays or receipts may mean something else here; nothing is read or changed.",
             remedy='update flowprofile: pip install --upgrade "flowprofile"',
         )

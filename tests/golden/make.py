@@ -45,13 +45,21 @@ def values(url):
     for node in tree.subtree:
         for name, variable in sorted(node.to_dataset(inherit=False).variables.items()):
             held = variable.values
-            plain = json.dumps(held.tolist()).encode() if held.dtype.kind in "OU" else np.ascontiguousarray(held).tobytes()
+            plain = (
+                json.dumps(held.tolist()).encode()
+                if held.dtype.kind in "OU"
+                else np.ascontiguousarray(held).tobytes()
+            )
             found[f"{node.path}:{name}"] = {
                 "dims": list(variable.dims), "dtype": "text" if held.dtype.kind in "OU" else held.dtype.str,
                 "shape": list(held.shape), "sha256": hashlib.sha256(plain).hexdigest(),
             }  # fmt: skip
     runs = describe(url)["runs"]
-    stages = {stage["group"]: [stage["key"], stage["requested"], stage["present"]] for run in runs for stage in run["stages"]}
+    stages = {
+        stage["group"]: [stage["key"], stage["requested"], stage["present"]]
+        for run in runs
+        for stage in run["stages"]
+    }
     return {"values": found, "stages": stages}
 
 

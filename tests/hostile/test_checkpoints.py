@@ -8,7 +8,6 @@ import shutil
 import zipfile
 from pathlib import Path
 
-import pytest
 import saved_folders
 import torch
 from catalogue import times
@@ -21,7 +20,9 @@ from flowprofile.conditioning.labels import LabelSpace
 from flowprofile.models import weights as weights_files
 from flowprofile.models.card import ModelCard
 
-CARD = ModelCard("m", "unet", {"dim": 8, "mults": [1, 2], "channels": 1}, (1, 8, 8), LabelSpace(classes=3), null_label=3)
+CARD = ModelCard(
+    "m", "unet", {"dim": 8, "mults": [1, 2], "channels": 1}, (1, 8, 8), LabelSpace(classes=3), null_label=3
+)
 
 
 def _zipped(name="archive/data.pkl"):
@@ -150,7 +151,9 @@ CARDS = {
     "a width of text": {"config": {"dim": "8", "mults": [1]}},
     "a setting of its own": {"config": {"__class__": "os.system", "dim": 8}},
     "10^18 classes": {"labels": {"attributes": [], "classes": MANY}},
-    "a hundred thousand attributes": {"labels": {"attributes": [str(n) for n in range(100_000)], "classes": 0}},
+    "a hundred thousand attributes": {
+        "labels": {"attributes": [str(n) for n in range(100_000)], "classes": 0}
+    },
     "attributes that are tables": {"labels": {"attributes": [{}], "classes": 0}},
     "10^18 steps": {"steps": MANY},
     "no steps": {"steps": 0},
@@ -162,7 +165,10 @@ CARDS = {
     "a mixture": {"architecture": "mixture", "config": {"size": 10**9}},
     "a gaussian": {"architecture": "gaussian", "config": {"size": 10**9}},
     "a mixture of 10^12 steps": {
-        "architecture": "mixture", "config": {}, "steps": 10**12, "null_label": None,
+        "architecture": "mixture",
+        "config": {},
+        "steps": 10**12,
+        "null_label": None,
         "labels": {"attributes": [], "classes": 2},
     },
     "a null label that is text": {"null_label": "x"},
@@ -171,7 +177,10 @@ CARDS = {
 
 
 def test_a_strangers_card_is_checked_before_anything_is_built(tmp_path, catalogue):
-    cases = [(name, "weights", _carded(tmp_path / f"{n}.safetensors", **change)) for n, (name, change) in enumerate(CARDS.items())]
+    cases = [
+        (name, "weights", _carded(tmp_path / f"{n}.safetensors", **change))
+        for n, (name, change) in enumerate(CARDS.items())
+    ]
     for n, text in enumerate(("", "{", "[" * 100_000, "null", "7" * 10_000, '{"labels": ' * 50_000)):
         header = {"__metadata__": {"flowprofile": text}, "a": _entry(0, 4)}
         path = weights_file(tmp_path / f"t{n}.safetensors", header, bytes(4))
@@ -258,7 +267,12 @@ def test_a_folder_of_a_stranger_runs_nothing(tmp_path, catalogue):
         told = [one for one in found if "secret" in one.told.replace("secret.json", "")]
         assert not told, told
         taken = {one.name for one in found if one.ended == "value"}
-        assert taken <= {"a scheduler that is code", "auto_map", "a denoiser from another module", "a pipeline of its own"}, taken
+        assert taken <= {
+            "a scheduler that is code",
+            "auto_map",
+            "a denoiser from another module",
+            "a pipeline of its own",
+        }, taken
     with catalogue.twin("model folder with code or lies", "I6") as row:
         row.unprotected += sum(one.ended == "value" for one in opened(cases[:5], twin="any_folder"))
 

@@ -116,7 +116,12 @@ def test_absurd_definitions_are_refused_in_words(tmp_path, catalogue):
         found = opened(cases)
         counted(row, found)
         fine = {one.name for one in found if one.ended == "value"}
-        assert fine <= {"two hundred stages", "a label that is a date", "a stage of 255 letters", "negative steps"}, fine
+        assert fine <= {
+            "two hundred stages",
+            "a label that is a date",
+            "a stage of 255 letters",
+            "negative steps",
+        }, fine
     with catalogue.twin("absurd definition", "I6") as row:
         (tmp_path / "huge.toml").write_text(GOOD + "".join(f"k{n} = {n}\n" for n in range(1_500_000)))
         huge = opened([("huge", "definition", str(tmp_path / "huge.toml"))], twin="any_size")
@@ -127,7 +132,9 @@ def test_code_that_a_definition_names_is_not_imported(tmp_path, catalogue):
     _evil()
     names = [name for name in ABSURD if "imports" in name or "code" in name or "builtin" in name]
     cases = _written(tmp_path, {name: ABSURD[name] for name in names})
-    cases += [("on the command line", "override", text) for text in ("model=evil:stage", "stages.x.use=evil:stage")]
+    cases += [
+        ("on the command line", "override", text) for text in ("model=evil:stage", "stages.x.use=evil:stage")
+    ]
     with catalogue.row("definition that names code", "I6") as row:
         found = opened(cases)
         counted(row, found)
@@ -178,7 +185,13 @@ def _toml(value):
     if isinstance(value, float):
         return repr(value)
     if isinstance(value, str):
-        return '"' + "".join(c if c.isprintable() and c not in '"\\' else f"\\u{min(ord(c), 0xD7FF):04x}" for c in value) + '"'
+        return (
+            '"'
+            + "".join(
+                c if c.isprintable() and c not in '"\\' else f"\\u{min(ord(c), 0xD7FF):04x}" for c in value
+            )
+            + '"'
+        )
     if isinstance(value, list):
         return f"[{', '.join(map(_toml, value))}]"
     if isinstance(value, dict):
@@ -187,9 +200,14 @@ def _toml(value):
 
 
 @settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=times(40, 1500)
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    max_examples=times(40, 1500),
 )
-@given(changes=st.lists(st.tuples(st.sampled_from(sorted(KEYS)), st.integers(0, 10), VALUES), min_size=1, max_size=3))
+@given(
+    changes=st.lists(
+        st.tuples(st.sampled_from(sorted(KEYS)), st.integers(0, 10), VALUES), min_size=1, max_size=3
+    )
+)
 def test_any_value_anywhere_is_refused_or_planned(tmp_path, catalogue, changes):
     """The definition is a good one with values of any type in any place; whatever Python would raise is a failure."""
     table = {"model": "mixture16", "sampler": {"steps": 8}, "cases": {"seeds": "0:2", "labels": [0]},

@@ -63,7 +63,9 @@ def _stored(names, url):
 
 def _profiled(model, labels, url, stages):
     cases = {"seeds": [0], "labels": labels}
-    running.run(fp.Pipeline(model=model, sampler={"steps": 2}, cases=cases, stages=stages), into=url, layout=FAST)
+    running.run(
+        fp.Pipeline(model=model, sampler={"steps": 2}, cases=cases, stages=stages), into=url, layout=FAST
+    )
     return fp.open(url)
 
 
@@ -82,11 +84,15 @@ def _layers(name, folder, row, twin=False):
     row.silent += not twin and not np.array_equal(found, wanted)
     row.unprotected += twin and not np.array_equal(found, wanted)
     assert len(verify(url).findings) == 0
-    objects = {one["node"] for one in shown(Profiles(str(url)), runs_allowed=False, others=[])["runs"][0]["objects"]}
+    objects = {
+        one["node"] for one in shown(Profiles(str(url)), runs_allowed=False, others=[])["runs"][0]["objects"]
+    }
     assert f"activations/{name}" in objects
     told = CliRunner().invoke(group, ["show", str(url), "--json"])
     assert told.exit_code == 0, told.output
-    assert f"activations/{name}@" in "".join(one["name"] for one in json.loads(told.output)["runs"][0]["stages"])
+    assert f"activations/{name}@" in "".join(
+        one["name"] for one in json.loads(told.output)["runs"][0]["stages"]
+    )
     return "stored"
 
 
@@ -136,14 +142,23 @@ def test_stores_of_any_name_work_or_are_refused_in_words(tmp_path, catalogue, mo
 
 def _folders(root):
     """Every store there is below a folder."""
-    return [Path(found) for found, names, _ in os.walk(root) if "profile.zarr" in names and Path(found) != root]
+    return [
+        Path(found) for found, names, _ in os.walk(root) if "profile.zarr" in names and Path(found) != root
+    ]
 
 
 SWITCH = {"kind": "switch", "at": 1, "to": 1}
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=times(5, 100))
-@given(titles=st.lists(st.one_of(st.sampled_from(NAMES), st.text(min_size=1, max_size=40)), min_size=1, max_size=3, unique=True))
+@given(
+    titles=st.lists(
+        st.one_of(st.sampled_from(NAMES), st.text(min_size=1, max_size=40)),
+        min_size=1,
+        max_size=3,
+        unique=True,
+    )
+)
 def test_titles_come_back_as_they_were_given(tmp_path_factory, catalogue, titles):
     url = tmp_path_factory.mktemp("titles") / "store"
     tables = {title: {**SWITCH, "at": n + 1} for n, title in enumerate(titles)}

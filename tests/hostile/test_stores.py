@@ -53,7 +53,9 @@ def test_a_bomb_is_not_unpacked(packed, plain, bomb, tmp_path, catalogue):
         ("packed objects of a terabyte", "store", str(stretched(packed, tmp_path / "packed-holes", 1 << 40))),
         *(
             (f"seals that are {value!r}", "store", str(nonsense(plain, tmp_path / f"n{n}", value)))
-            for n, value in enumerate(([], 7, {"x_t/c.0": 3}, {"x_t/c.0": {"size": -1, "inner": [], "digest": ""}}))
+            for n, value in enumerate(
+                ([], 7, {"x_t/c.0": 3}, {"x_t/c.0": {"size": -1, "inner": [], "digest": ""}})
+            )
         ),
     ]
     with catalogue.row("compression bomb in a store", "I6") as row:
@@ -102,7 +104,10 @@ def test_a_kept_comparison_is_looked_at_before_a_library_opens_it(plain, bomb, t
         "a group in place of an array": lambda d, o: array_of(d).update(node_type="group"),
         "Zarr v2": lambda d, o: array_of(d).update(zarr_format=2, filters=[{"id": "pickle"}]),
     }
-    cases = [(name, "kept", str(kept(plain, tmp_path / f"k{n}", change))) for n, (name, change) in enumerate(changes.items())]
+    cases = [
+        (name, "kept", str(kept(plain, tmp_path / f"k{n}", change)))
+        for n, (name, change) in enumerate(changes.items())
+    ]
     with catalogue.row("foreign Zarr where a comparison belongs", "I6") as row:
         row.acknowledged += len(cases)
         found = opened(cases)
@@ -190,7 +195,22 @@ def test_a_key_that_leaves_the_store_is_refused(tmp_path, catalogue):
     from flowprofile.errors import StoreError
     from flowprofile.store.places import LocalPlace, MemoryPlace, checked
 
-    keys = ["../x", "a/../../x", "/etc/passwd", "a//b", ".", "..", "a/./b", "a\0b", "\0", "", "a\\b", "..\\x", "a/..", "//"]
+    keys = [
+        "../x",
+        "a/../../x",
+        "/etc/passwd",
+        "a//b",
+        ".",
+        "..",
+        "a/./b",
+        "a\0b",
+        "\0",
+        "",
+        "a\\b",
+        "..\\x",
+        "a/..",
+        "//",
+    ]
     keys += [f"{'a/' * n}{'../' * (n + 1)}x" for n in range(times(8, 200))]
     secret = tmp_path / "x"
     secret.write_text("mine")
@@ -253,7 +273,10 @@ def test_what_is_no_store_of_ours_is_refused(plain, tmp_path, catalogue):
         ("Zarr v2", "store", str(_zarr_2(tmp_path / "v2"))),
         ("Zarr v2 in our folders", "store", str(both)),
         ("a hundred thousand names", "store", str(_many(tmp_path / "many"))),
-        *((f"schema {value[:9] if isinstance(value, str) else value}", "store", str(schema(value))) for value in values),
+        *(
+            (f"schema {value[:9] if isinstance(value, str) else value}", "store", str(schema(value)))
+            for value in values
+        ),
     ]
     for n, text in enumerate(('{"schema": 1', "[" * 100_000, "", "\0" * 99, '{"schema": {"a": ' * 1000)):
         (schema(100 + n) / "ledger" / "format.json").write_text(text)
@@ -284,6 +307,8 @@ def test_other_schemes_and_chains_are_refused_before_anything_is_fetched(plain, 
         counted(row, found)
         row.lost += sum(one.ended == "value" for one in found)
     with catalogue.twin("chain of addresses, foreign scheme", "I6") as row:
-        chained = [("chain", "address", f"{chain}::file://{plain}") for chain in ("simplecache", "filecache", "dir")]
+        chained = [
+            ("chain", "address", f"{chain}::file://{plain}") for chain in ("simplecache", "filecache", "dir")
+        ]
         found = opened(chained, twin="any_scheme")
         row.unprotected += sum(one.ended == "value" for one in found)

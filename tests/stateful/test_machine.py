@@ -33,7 +33,7 @@ from flowprofile.store.ledger import Ledger
 from flowprofile.store.phases import Phase
 from flowprofile.store.places import LocalPlace
 from flowprofile.store.store import Store
-from flowprofile.store.verify import HARMLESS, repair, verify
+from flowprofile.store.verify import repair, verify
 from flowprofile.upkeep.choosing import Cells
 from flowprofile.upkeep.compact import compact
 from flowprofile.upkeep.drop import drop
@@ -43,7 +43,11 @@ from pipelines import pipeline
 ROW = ("any order of faults and upkeep", "I1-I4")
 SEEDS, KEEPS = (2, 3, 5), ("::4", "::2", "::1")
 MEASURES = {"final_mse": {"use": "mse", "between": "final"}, "final_l1": {"use": "l1", "between": "final"}}
-NODES = {"trajectory": ("x_t",), "measures/final_mse": ("value", "null"), "measures/final_l1": ("value", "null")}
+NODES = {
+    "trajectory": ("x_t",),
+    "measures/final_mse": ("value", "null"),
+    "measures/final_l1": ("value", "null"),
+}
 
 
 class Killed(BaseException):
@@ -54,7 +58,11 @@ def asked(seeds, labels, keep, measures):
     """The definition of a request."""
     chosen = {name: MEASURES[name] for name in list(MEASURES)[:measures]}
     return pipeline(
-        seeds=f"0:{SEEDS[seeds]}", labels=tuple(range(labels)), steps=20, trajectory={"keep": KEEPS[keep]}, **chosen
+        seeds=f"0:{SEEDS[seeds]}",
+        labels=tuple(range(labels)),
+        steps=20,
+        trajectory={"keep": KEEPS[keep]},
+        **chosen,
     )
 
 
@@ -154,7 +162,11 @@ class Machine(RuleBasedStateMachine):
         """The chunks of arrays that receipts know."""
         return sorted(f for name in ("x_t", "value") for f in self.url.glob(f"profile.zarr/*/**/{name}/c.*"))
 
-    @rule(number=st.integers(0, 10**6), how=st.sampled_from(["flip", "cut", "delete", "swap", "empty"]), at=st.floats(0, 1, allow_subnormal=False))
+    @rule(
+        number=st.integers(0, 10**6),
+        how=st.sampled_from(["flip", "cut", "delete", "swap", "empty"]),
+        at=st.floats(0, 1, allow_subnormal=False),
+    )
     def is_spoilt(self, number, how, at):
         objects = self._objects()
         if not objects:
@@ -225,7 +237,10 @@ class Machine(RuleBasedStateMachine):
         self.acknowledged &= {(group, region.name) for group, region, _ in self._receipts()}
 
     @precondition(lambda self: not self.damaged)
-    @rule(stage=st.sampled_from(["trajectory", "measures/*", "*"]), seeds=st.sampled_from([(0,), (1,), (0, 1), None]))
+    @rule(
+        stage=st.sampled_from(["trajectory", "measures/*", "*"]),
+        seeds=st.sampled_from([(0,), (1,), (0, 1), None]),
+    )
     def is_thinned(self, stage, seeds):
         with Store.open(self.url, layout=FAST) as store:
             drop(store, Cells(stages=(stage,), seeds=seeds))
@@ -288,7 +303,11 @@ def _right(wanted, data, name):
 
 
 def _arrays(url):
-    return {f.relative_to(url).as_posix(): f.read_bytes() for f in (url / "profile.zarr").rglob("*") if f.is_file()}
+    return {
+        f.relative_to(url).as_posix(): f.read_bytes()
+        for f in (url / "profile.zarr").rglob("*")
+        if f.is_file()
+    }
 
 
 HOW = settings(

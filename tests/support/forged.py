@@ -99,7 +99,9 @@ RECORDS = {
     "a capacity of 10^18": _stage(capacity=MANY),
     "a negative capacity": _stage(capacity=-1),
     "no variables": _stage(variables=None),
-    "a request without ends": _stage(requests=[{"interventions": [0], "labels": [0], "seeds": [[0]], "times": []}]),
+    "a request without ends": _stage(
+        requests=[{"interventions": [0], "labels": [0], "seeds": [[0]], "times": []}]
+    ),
     "a shape of 10^18": _states(tail=[MANY, MANY, MANY]),
     "a tail of nothing": _states(tail=[0, 0, 0]),
     "a tail longer than its chunk": _states(tail=[3, 10**6, 10**6]),
@@ -172,7 +174,9 @@ def kept(base, url, change=lambda document, objects: None):
     import xarray as xr
 
     shutil.copytree(base, url)
-    data = xr.Dataset({"a": ("t", np.zeros(8)), "s": ("t", np.array(["x"] * 8, object))}, attrs={"recipe": "0" * 16})
+    data = xr.Dataset(
+        {"a": ("t", np.zeros(8)), "s": ("t", np.array(["x"] * 8, object))}, attrs={"recipe": "0" * 16}
+    )
     objects = _rendered(data)
     document = json.loads(objects["zarr.json"])
     change(document, objects)

@@ -24,7 +24,15 @@ ROOM = 384 << 20
 PATIENCE = 20
 """Seconds of computing that it may take."""
 CANARY = "FLOWPROFILE_CANARY"
-STARTS = ("os.system", "os.exec", "os.fork", "os.posix_spawn", "subprocess.Popen", "socket.connect", "socket.getaddrinfo")
+STARTS = (
+    "os.system",
+    "os.exec",
+    "os.fork",
+    "os.posix_spawn",
+    "subprocess.Popen",
+    "socket.connect",
+    "socket.getaddrinfo",
+)
 
 
 @dataclass(frozen=True)
@@ -50,7 +58,11 @@ class Outcome:
 def _opener():
     """The process that forks, for every test of a session."""
     folder = mkdtemp(prefix="strangers-")
-    environment = {**os.environ, CANARY: f"{folder}/canary", "PYTHONPATH": os.pathsep.join([folder, *sys.path])}
+    environment = {
+        **os.environ,
+        CANARY: f"{folder}/canary",
+        "PYTHONPATH": os.pathsep.join([folder, *sys.path]),
+    }
     command = [sys.executable, __file__]
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=folder
@@ -145,7 +157,9 @@ def store(path):
     tree = fp.open(path)
     for node in tree.subtree:
         for variable in node.to_dataset(inherit=False).data_vars.values():
-            variable.isel({dim: 0 for dim in variable.dims if dim in ("intervention", "label", "seed", "time")}).load()
+            variable.isel(
+                {dim: 0 for dim in variable.dims if dim in ("intervention", "label", "seed", "time")}
+            ).load()
     describe(path)
     return f"{len(verify(path).findings)} findings"
 
@@ -180,7 +194,10 @@ def address(text):
     return Store.open(text, existing=True).url
 
 
-ACTIONS = {each.__name__: each for each in (weights, folder, convert, definition, override, store, keep_house, kept, address)}
+ACTIONS = {
+    each.__name__: each
+    for each in (weights, folder, convert, definition, override, store, keep_house, kept, address)
+}
 
 
 def _unplausible():
@@ -287,7 +304,11 @@ def _any_scheme():
     urls.FOREIGN = (*foreign.FOREIGN, "simplecache::file", "filecache::file", "zip::file", "dir::file")
 
 
-TWINS = {name.removeprefix("_"): value for name, value in list(globals().items()) if name.startswith(("_any_", "_unpl"))}
+TWINS = {
+    name.removeprefix("_"): value
+    for name, value in list(globals().items())
+    if name.startswith(("_any_", "_unpl"))
+}
 
 
 def _memory(field):
@@ -319,7 +340,7 @@ def _child(case, canary, out):
         ended, told = "refused", str(error)
     except MemoryError as error:
         ended, told = "memory", repr(error)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is told
         ended, told = "raised", f"{type(error).__name__}: {error}"
     watching.clear()
     resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY,) * 2)
@@ -338,7 +359,7 @@ def _forked(case, twin, canary):
             if twin:
                 TWINS[twin]()
             _child(case, canary, writer)
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - a child never goes on where its parent was
             traceback.print_exc()
             os._exit(1)
         os._exit(0)
