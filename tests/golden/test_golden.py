@@ -60,7 +60,7 @@ def test_there_is_a_golden_store_of_every_schema():
 
 def test_raising_the_schema_without_a_golden_store_is_noticed(monkeypatch):
     monkeypatch.setitem(globals(), "SCHEMA", SCHEMA + 1)
-    with pytest.raises(AssertionError, match="make.py"):
+    with pytest.raises(AssertionError, match=r"make\.py"):
         test_there_is_a_golden_store_of_every_schema()
 
 

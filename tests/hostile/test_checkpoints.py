@@ -105,8 +105,8 @@ HEADERS = {
     "NaN offsets": (b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [NaN, NaN]}}', bytes(4)),
     "no JSON": (b"{'a': 1}", b""),
     "no text": (b"{\xff\xfe\x00}", b""),
-    "a million tensors of nothing": (b"{" + b",".join(b'"%d":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}' % n for n in range(100_000)) + b"}", b""),
-    "fifteen megabytes of spaces": (b"{" + b" " * (15 << 20) + b"}", b""),
+    "many tensors of nothing": (b"{" + b",".join(b'"%d":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}' % n for n in range(times(10_000, 100_000))) + b"}", b""),
+    "megabytes of spaces": (b"{" + b" " * (times(1, 15) << 20) + b"}", b""),
 }  # fmt: skip
 
 
@@ -166,7 +166,14 @@ CARDS = {
     "a gaussian": {"architecture": "gaussian", "config": {"size": 10**9}},
     "a mixture of 10^12 steps": {
         "architecture": "mixture",
-        "config": {},
+        "config": {
+            "size": 8,
+            "templates": 8,
+            "groups": 2,
+            "weights": [0.9, 0.1],
+            "sd": 0.1,
+            "template_seed": 0,
+        },
         "steps": 10**12,
         "null_label": None,
         "labels": {"attributes": [], "classes": 2},
@@ -274,7 +281,7 @@ def test_a_folder_of_a_stranger_runs_nothing(tmp_path, catalogue):
             "a pipeline of its own",
         }, taken
     with catalogue.twin("model folder with code or lies", "I6") as row:
-        row.unprotected += sum(one.ended == "value" for one in opened(cases[:5], twin="any_folder"))
+        row.unprotected += sum(one.ended == "value" for one in opened(cases[:1], twin="any_folder"))
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=times(20, 300))

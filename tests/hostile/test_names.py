@@ -37,6 +37,11 @@ NAMES = (
 )  # fmt: skip
 
 
+def _teaches(error):
+    """A refusal says what to do."""
+    assert error.remedy, str(error)
+
+
 class Named(nn.Module):
     """A network of one layer for each name; layer n multiplies by n + 2."""
 
@@ -76,7 +81,7 @@ def _layers(name, folder, row, twin=False):
     try:
         tree = _stored(["other", name], url)
     except FlowProfileError as error:
-        assert error.remedy, str(error)
+        _teaches(error)
         return "refused"
     row.acknowledged += 1
     wanted = 1.5 * tree["activations/other"]["activation"].values
@@ -127,7 +132,7 @@ def test_stores_of_any_name_work_or_are_refused_in_words(tmp_path, catalogue, mo
             try:
                 running.run(definition, into=name, layout=FAST)
             except FlowProfileError as error:
-                assert error.remedy, str(error)
+                _teaches(error)
                 continue
             row.acknowledged += 1
             there = fp.open(name)["trajectory"]["status"].values
@@ -169,7 +174,7 @@ def test_titles_come_back_as_they_were_given(tmp_path_factory, catalogue, titles
             changed = type(definition).model_validate({**definition.model_dump(), "interventions": tables})
             running.run(changed, into=url, layout=FAST)
         except FlowProfileError as error:
-            assert error.remedy, str(error)
+            _teaches(error)
             return
         row.acknowledged += len(titles)
         found = fp.open(url).coords["title"].values.tolist()
@@ -186,8 +191,15 @@ def test_attributes_of_any_name_select_what_they_name(tmp_path, catalogue):
                 model = fp.denoiser(Named(["layer"]), (1, 4, 4), attributes=("first", name))
                 tree = _profiled(model, [[name]], url, {"trajectory": {}}).profile.sel(label=[name])
             except FlowProfileError as error:
-                assert error.remedy, str(error)
+                _teaches(error)
                 continue
             row.acknowledged += 1
             row.silent += np.ravel(tree["trajectory"].label.values).tolist() != [1]
             row.silent += not np.isfinite(tree["trajectory"]["x_t"].values).all()
+
+    with catalogue.twin("odd name of an attribute", "I7") as row, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("flowprofile.store.growth._told_apart", lambda run: None)
+        model = fp.denoiser(Named(["layer"]), (1, 4, 4), attributes=("first", "trajectory"))
+        with pytest.raises(KeyError):  # a store that nobody can open
+            _profiled(model, [1], tmp_path / "unread", {"trajectory": {}})
+        row.unprotected += 1

@@ -243,7 +243,7 @@ def _unchecked(kind, text):
     values = json.loads(text)
     found = object.__new__(kind)
     for name, value in {**values, "labels": LabelSpace.of_table(values["labels"])}.items():
-        object.__setattr__(found, name, value)
+        object.__setattr__(found, name, tuple(value) if isinstance(value, list) else value)
     return found
 
 
@@ -290,12 +290,7 @@ def _any_link():
 def _any_schema():
     from flowprofile.store import snapshot
 
-    class Any(int):
-        __hash__ = int.__hash__
-        __eq__ = lambda self, other: True
-        __ne__ = lambda self, other: False
-
-    snapshot.SCHEMA = Any(1)
+    snapshot._ours = lambda place, schema: None
 
 
 def _any_scheme():
