@@ -17,7 +17,7 @@ from flowprofile.compat import BY_NAME, Compat, noise_of
 from flowprofile.conditioning.interventions import Patch, Switch
 from flowprofile.conditioning.labels import LabelSpace
 from flowprofile.datasets.pictures import decoder
-from flowprofile.definitions import Pipeline, Sampler, Text, cases_fit
+from flowprofile.definitions import MAX_SEEDS, Pipeline, Sampler, Text, cases_fit
 from flowprofile.errors import DefinitionError, ModelError
 from flowprofile.flow.fingerprint import key
 from flowprofile.flow.graph import Graph, build, ordered
@@ -295,6 +295,12 @@ def _labels(value: Any, space: LabelSpace, text: Text) -> tuple[int, ...]:
             f"All labels of a model that is told prompts are asked for ({text.place(['cases', 'labels'])}).",
             consequence="Every text is one.",
             remedy='write the prompts: labels = ["a cat on a chair"]',
+        )
+    if value == "all" and space.count > MAX_SEEDS:
+        raise DefinitionError(
+            f"All {space.count:,} labels are asked for ({text.place(['cases', 'labels'])}).",
+            consequence=f"A definition has at most {MAX_SEEDS:,}.",
+            remedy='write those that are meant: labels = ["0110", "0111"]',
         )
     if value == "all":
         return tuple(range(space.count))

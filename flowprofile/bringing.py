@@ -56,6 +56,7 @@ def brought(
         If there is no such model, or it is code and code is not allowed.
     """
     if isinstance(model, str):
+        _a_path(model, place)
         model = _made(model, place, allow_code=allow_code)
     if isinstance(model, str):
         name, card, known = model, told(zoo.card(model)), zoo.identity(model)
@@ -72,6 +73,18 @@ def brought(
     weights = [] if module is None else list(module.parameters())
     size = sum(tensor.numel() * tensor.element_size() for tensor in weights)
     return Brought(model, told(card_in_hand), identity(model), lambda: model, size)
+
+
+def _a_path(name: str, place: str) -> None:
+    """Refuse what the system would not even look for."""
+    try:
+        Path(name).exists()
+    except OSError as error:
+        raise DefinitionError(
+            f"The model {name[:80]!r} cannot be looked for ({place}).",
+            remedy="name a model that ships, or give the path of a weights file or folder",
+            evidence=f"{error.strerror}, {len(name):,} characters",
+        ) from error
 
 
 def _made(name: str, place: str, *, allow_code: bool) -> Any:

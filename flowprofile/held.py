@@ -247,7 +247,7 @@ def run_declaration(ready: Assembled, store: Store, tile: Tile) -> RunDeclaratio
             **_masks(ready, held),
         },
         label_coords={
-            attribute: {label: attribute in space.names(label) for label in range(space.count)}
+            attribute: {label: attribute in space.names(label) for label in ready.sweep.labels}
             for attribute in space.attributes
         }
         | ({PROMPT: {label: space.bits(label) for label in ready.sweep.labels}} if space.prompts else {}),

@@ -11,6 +11,7 @@ from uuid import uuid4
 import xarray as xr
 
 from flowprofile import running
+from flowprofile.errors import DefinitionError
 from flowprofile.store.places import MemoryPlace
 from flowprofile.time.steps import Spec
 
@@ -58,7 +59,19 @@ def look(
     >>> dict(tree["activations/mid_block1.net"]["activation"].sizes)
     {'intervention': 1, 'label': 1, 'seed': 1, 'time': 1, 'channel': 32, 'y': 4, 'x': 4}
     """
-    names = [layers] if isinstance(layers, str) else list(layers)
+    names = _named(layers)
+    if sampler is not None and not isinstance(sampler, Mapping):
+        raise DefinitionError(
+            f"The sampler is {sampler!r}, which is not a table.",
+            consequence="Nothing was sampled.",
+            remedy='give its settings, for instance sampler={"rule": "ddim", "steps": 50}',
+        )
+    if isinstance(label, Sequence) and not isinstance(label, str) and not _attributes(label):
+        raise DefinitionError(
+            f"The label is {label!r}, and a look is at one.",
+            consequence="Nothing was sampled.",
+            remedy="give one label: a number, bits, or names of attributes; look once for each of several",
+        )
     keep = [time] if isinstance(time, int) else time
     where = MemoryPlace(f"look-{uuid4().hex}")
     try:
@@ -75,3 +88,20 @@ def look(
         return found.load()
     finally:
         where.forget()
+
+
+def _named(layers: object) -> list[str]:
+    """Names of layers, as a list."""
+    names = [layers] if isinstance(layers, str) else layers
+    if isinstance(names, Sequence) and names and all(isinstance(name, str) for name in names):
+        return list(names)
+    raise DefinitionError(
+        f"The layers are {layers!r}, which names none.",
+        consequence="Nothing would be looked at.",
+        remedy='name at least one, or a glob: layers="mid*"; `flowprofile layers MODEL` lists them',
+    )
+
+
+def _attributes(label: Sequence[object]) -> bool:
+    """Whether several names stand for one label."""
+    return bool(label) and all(isinstance(part, str) for part in label)

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import xarray as xr
 
+from flowprofile.comparing.admitted import admitted
 from flowprofile.errors import IntegrityError
 from flowprofile.flow.fingerprint import canonical, key
 from flowprofile.store.encoding import digest
@@ -41,6 +42,10 @@ def kept(place: Place, recipe: str) -> xr.Dataset | None:
         raise _damaged(
             place, prefix, f"{len(whole)} objects, not those that the root document is sealed with"
         )
+    try:
+        admitted(whole)
+    except ValueError as error:
+        raise _damaged(place, prefix, str(error)) from error
     found = _opened(whole)
     if found.attrs.get("recipe") != recipe:
         raise _damaged(place, prefix, f"the recipe {found.attrs.get('recipe')!r}")
@@ -88,7 +93,7 @@ def _intact(objects: Mapping[str, bytes]) -> bool:
     try:
         document = json.loads(objects[ROOT])
         return bool(document["attributes"][SEAL] == _seal(document, objects))
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False
 
 

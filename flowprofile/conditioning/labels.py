@@ -8,12 +8,16 @@ plot understands. People think in attributes. The label space is the only place 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from flowprofile.errors import DefinitionError, nearest
 
 LabelValue: TypeAlias = "int | str | Sequence[str]"
 """A number, a quoted bit string or number, one attribute name, or several."""
+
+
+MOST_ATTRIBUTES: Final = 62
+"""Bits of a label's number."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,17 @@ class LabelSpace:
                 f"A label space has attributes, classes or prompts, not {self.attributes!r} and {self.classes!r}.",
                 consequence="The meaning of a label number would be undefined.",
                 remedy="give LabelSpace(attributes=(...)), LabelSpace(classes=n) with n >= 1, or LabelSpace(prompts=True)",
+            )
+        if len(self.attributes) > MOST_ATTRIBUTES or not 0 <= self.classes < 1 << MOST_ATTRIBUTES:
+            raise DefinitionError(
+                f"A label space has {len(self.attributes):,} attributes, or more classes than can be counted.",
+                consequence="A label is stored as one whole number of 64 bits.",
+                remedy=f"give at most {MOST_ATTRIBUTES} attributes",
+            )
+        if not all(isinstance(name, str) for name in self.attributes):
+            raise DefinitionError(
+                f"The attributes {list(self.attributes)[:4]!r} are not all names.",
+                remedy="give every attribute a name",
             )
         if len(set(self.attributes)) != len(self.attributes):
             raise DefinitionError(

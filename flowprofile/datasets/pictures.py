@@ -181,6 +181,12 @@ def decoder() -> str:
 
 
 def _bytes(path: Path, place: str) -> bytes:
+    if not path.is_file():
+        raise DefinitionError(
+            f"{str(path)!r} is no file{_at(place)}.",
+            consequence="A device or a pipe may never end.",
+            remedy="give PNG or JPEG files",
+        )
     size = path.stat().st_size
     if size > MAX_BYTES:
         raise DefinitionError(

@@ -5,7 +5,6 @@ TOML rather than YAML: there, ``0110`` would be the number 72.
 
 import os
 import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from dataclasses import replace
@@ -15,6 +14,7 @@ from typing import Any, Final, Literal
 
 from flowprofile.definitions.pipeline import Pipeline, pipeline
 from flowprofile.definitions.text import Text
+from flowprofile.definitions.toml import read_toml
 from flowprofile.errors import DefinitionError, nearest
 
 MAX_BYTES: Final = 1 << 20
@@ -103,10 +103,14 @@ def parse(path: Path) -> tuple[dict[str, Any], Text]:
         )
     try:
         source = path.read_text(encoding="utf-8")
-        return tomllib.loads(source), Text(str(path), source)
+        return read_toml(source), Text(str(path), source)
     except UnicodeDecodeError as error:
-        raise DefinitionError(f"{path} is not UTF-8 text.", evidence=str(error)) from None
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise DefinitionError(
+            f"{path} is not UTF-8 text.",
+            remedy="give the path of a definition, not of data",
+            evidence=str(error),
+        ) from None
+    except ValueError as error:
         raise _toml_refusal(path, source, str(error)) from None
 
 
@@ -144,7 +148,8 @@ def _merged(path: Path, *, search: Iterable[Path], seen: tuple[Path, ...]) -> tu
         )
     if not isinstance(base, str):
         raise DefinitionError(
-            f"`extends` is the name of a pipeline, not {base!r} ({text.place(['extends'])})."
+            f"`extends` is the name of a pipeline, not {base!r} ({text.place(['extends'])}).",
+            remedy='name one, extends = "first-profile", or give the path of a .toml file',
         )
     beside = [path.parent / name for name in (base, f"{base}.toml")]
     near = [file for file in beside if file.is_file() and file.resolve() != here]
@@ -173,8 +178,8 @@ def _override(table: dict[str, Any], override: str) -> None:
         )
     value: Any = written
     try:
-        value = tomllib.loads(f"value = {written}")["value"]
-    except tomllib.TOMLDecodeError:
+        value = read_toml(f"value = {written}")["value"]
+    except ValueError:
         bare = re.search(r"[\[,]\s*(0\d+)\s*[\],]", written)
         if bare is not None:
             raise DefinitionError(

@@ -102,6 +102,12 @@ def refusal(error: ValidationError, text: Text, model: Any, *, under: Sequence[s
             consequence="It is not known what should be done.",
             remedy=nearest(context["tag"], re.findall(r"'([^']*)'", context["expected_tags"])),
         )
+    if problem["type"] == "model_type" and (keys := _keys(_bare(_fields(at).get(found[-1])))):
+        return DefinitionError(
+            f"{found[-1]!r} is a table ({place}).",
+            remedy=f"write {found[-1]} = {{ ... }}, with some of its keys: {', '.join(keys)}",
+            evidence=f"got {problem['input']!r}"[:200],
+        )
     message = problem["msg"].removeprefix("Value error, ")
     return DefinitionError(
         f"{message[:1].upper()}{message[1:]} ({place}).",

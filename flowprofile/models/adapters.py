@@ -54,6 +54,7 @@ def load(path: str | Path, card: ModelCard) -> NetworkDenoiser:
     ModelError
         If diffusers is not installed, or the weights are not those of the configuration.
     """
+    outline(path, card)
     found = folders.read(path)
     network = built(card)
     tensors: dict[str, Tensor] = {}

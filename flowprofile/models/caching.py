@@ -68,6 +68,12 @@ def run_with_cache(
             remedy="give a network, a pipeline, or what flowprofile.load and flowprofile.denoiser return",
         )
     names = [tap.name for tap in resolve(model, layers)]
+    if not names:
+        raise DefinitionError(
+            "No layers are named.",
+            consequence="The cache would be empty; nothing was run.",
+            remedy='name at least one, or a glob: layers="mid*"',
+        )
     kept: dict[str, list[Tensor]] = {name: [] for name in names}
     told: list[float] = []
     with tapping(model, layers) as seen:

@@ -6,8 +6,9 @@ header, they are there whenever the weights are, and can be read without loading
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from math import isfinite, prod
 from typing import Any, Final
 
 from flowprofile.conditioning.labels import LabelSpace
@@ -26,6 +27,14 @@ ARCHITECTURES: Final = (
 )
 PREDICTIONS: Final = ("eps", "v", "x0", "flow")
 
+MOST_VALUES: Final = 1 << 28
+"""Most numbers in one sample."""
+MOST_STEPS: Final = 1 << 20
+"""Longest schedule."""
+MOST_NUMBER: Final = 1 << 20
+"""Largest whole number in a configuration: sizes and counts, which decide what a network's building takes."""
+MOST_PARTS: Final = 1024
+"""Most parts that a list of a configuration may ask for, times as many layers as are in each."""
 DECIDING: Final = (
     "architecture",
     "config",
@@ -88,12 +97,38 @@ class ModelCard:
                 f"The shape {self.shape!r} of {self.name!r} is not (channel, y, x) with sizes of at least 1.",
                 remedy="give three positive sizes, for instance (3, 32, 32)",
             )
+        self._sensible()
         if self.null_label is not None and 0 <= self.null_label < self.labels.count:
             raise ModelError(
                 f"The null label {self.null_label!r} of {self.name!r} is a real label.",
                 consequence="Guidance would push away from a class instead of from 'no label'.",
                 remedy=f"use a number outside 0 .. {self.labels.count - 1}, or None",
             )
+
+    def _sensible(self) -> None:
+        """Refuse what no model is, before anything is built of it."""
+        counts, most_listed = list(_counts(self.config)), _longest(self.config)
+        layers = max((n for name, n in counts if "layers" in name), default=1)
+        numbers = tuple(type(each) in (int, float) and isfinite(each) for each in self.pixel_range)
+        for holds, fact in (
+            (numbers == (True, True) and self.pixel_range[0] < self.pixel_range[1],
+             f"The pixel range {self.pixel_range!r} is not two numbers, black and white"),
+            (prod(self.shape) <= MOST_VALUES, f"A sample of {self.shape!r} has more than {MOST_VALUES:,} values"),
+            (type(self.steps) is int and 1 <= self.steps <= MOST_STEPS,
+             f"A schedule of {self.steps!r} steps is none of 1 to {MOST_STEPS:,}"),
+            (self.null_label is None or type(self.null_label) is int,
+             f"The null label {self.null_label!r} is not a number"),
+            (all(n <= MOST_NUMBER for _, n in counts),
+             f"The configuration holds a number over {MOST_NUMBER:,}"),
+            (most_listed * max(1, layers) <= MOST_PARTS,
+             f"The configuration asks for {most_listed:,} parts of {layers:,} layers"),
+        ):  # fmt: skip
+            if not holds:
+                raise ModelError(
+                    f"{fact} ({str(self.name)[:80]!r}).",
+                    consequence="Nothing is built from such a card.",
+                    remedy="correct the card, or load the network in Python: flowprofile.denoiser(module, shape)",
+                )
 
     def to_json(self) -> str:
         """Canonical text: sorted keys, no spaces; equal cards give equal bytes.
@@ -121,13 +156,32 @@ class ModelCard:
             labels = LabelSpace.of_table(values["labels"])
             tuples = {"shape": tuple(values["shape"]), "pixel_range": tuple(values["pixel_range"])}
             return cls(**{**values, **tuples, "labels": labels})
-        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ModelError(
                 "The text is not a model card.",
                 consequence="Shape, schedule and prediction of the weights are unknown, so nothing can be sampled.",
                 remedy="write the file with flowprofile.models.weights.save(path, tensors, card)",
-                evidence=f"{type(error).__name__}: {error}",
+                evidence=f"{type(error).__name__}: {error}"[:300],
             ) from error
+
+
+def _counts(value: Any, name: str = "") -> Iterator[tuple[str, int]]:
+    """Every whole number of a configuration, with the setting it belongs to."""
+    if isinstance(value, Mapping):
+        for key, part in value.items():
+            yield from _counts(part, str(key))
+    elif isinstance(value, tuple):
+        for part in value:
+            yield from _counts(part, name)
+    elif type(value) is int:
+        yield name, value
+
+
+def _longest(value: Any) -> int:
+    """Length of the longest list in a configuration; 1 where there is none."""
+    if isinstance(value, Mapping):
+        return max((1, *map(_longest, value.values())))
+    return max((1, len(value), *map(_longest, value))) if isinstance(value, tuple) else 1
 
 
 def _with_tuples(value: Any) -> Any:

@@ -8,7 +8,7 @@ measured rightly can therefore be decided without training, and without trusting
 import math
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -20,6 +20,9 @@ from flowprofile.models.closed_forms import GAUSSIAN8, MIXTURE16
 from flowprofile.models.sites import Place
 from flowprofile.time.noise import noise
 from flowprofile.time.schedule import schedule
+
+MOST_NUMBERS: Final = 1 << 25
+"""Numbers that a closed form's templates or covariance may have."""
 
 
 class GaussianMixtureDenoiser:
@@ -141,6 +144,13 @@ class GaussianDenoiser:
 
 def build(card: ModelCard) -> GaussianMixtureDenoiser | GaussianDenoiser:
     """The closed form that a card of architecture "mixture" or "gaussian" describes."""
+    pixels, templates = math.prod(card.shape), card.config.get("templates", 1)
+    if pixels * (pixels if card.architecture == "gaussian" else templates) > MOST_NUMBERS:
+        raise ModelError(
+            f"The closed form {card.name!r} of {pixels:,} pixels is too large.",
+            consequence=f"Its covariance or templates would have more than {MOST_NUMBERS:,} numbers.",
+            remedy="give a smaller shape, or fewer templates",
+        )
     if card.architecture == "mixture":
         return _mixture(card)
     if card.architecture == "gaussian":

@@ -6,6 +6,7 @@ picture; of one in a file the pass is over shapes alone.
 """
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -152,15 +153,16 @@ def probed(model: "Denoiser") -> dict[str, Site]:
 
     seen = shapes(model, call)
     found: dict[str, Site] = {}
+    modules = dict(model.module.named_modules())
     for key, shape in seen.items():
-        name, several, number = key.partition("[")
+        several = None if key in modules else re.fullmatch(r"(.+)\[(\d+)\]", key, re.DOTALL)
+        name = key if several is None else several[1]
         by_head = name.rpartition(".")[2] in BY_HEAD
         if name in found or by_head or (not several and f"{name}[0]" in seen):
             continue
         site = _picture(shape, model.card.shape)
         if site is not None:
-            found[name] = replace(site, select=int(number[:-1]) if several else None)
-    modules = dict(model.module.named_modules())
+            found[name] = replace(site, select=None if several is None else int(several[2]))
     return {name: replace(site, attends=_attends(name, modules[name], site)) for name, site in found.items()}
 
 

@@ -18,6 +18,8 @@ from flowprofile.store.promise import verified
 
 RUN_KEY = 8
 STAGE_KEY = 10
+LONGEST = 240
+"""Bytes of a name that a key of a stage still fits behind."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+,\-]*")
 _HEX = re.compile(r"[0-9a-f]+")
 
@@ -49,6 +51,9 @@ class RunDeclaration:
             raise StoreError(
                 f"The run's tile is {self.tile!r}.", remedy="give at least one label and one seed"
             )
+        _short(self.name, "run")
+        for name in (*self.label_coords, *self.seed_coords):
+            _beside(name)
         for name in self.intervention_coords:
             if name in AXES or name in self.label_coords or name in self.seed_coords:
                 raise StoreError(
@@ -86,6 +91,7 @@ class StageDeclaration:
     def __post_init__(self) -> None:
         for part in self.group.split("/"):
             _named(part, "stage")
+        _short(self.group, "stage")
         _keyed(self.key, STAGE_KEY)
         verified(self.promise)
         if self.capacity < max(1, self.promise.sizes.get("time", 1)):
@@ -107,6 +113,33 @@ def _named(name: str, what: str) -> None:
             consequence="It becomes a folder on file systems and object stores of every kind.",
             remedy="use letters, digits and . _ - = + , only, beginning with a letter or digit",
         )
+
+
+def _short(name: str, what: str) -> None:
+    if len(name.encode("utf-8", "replace")) > LONGEST:
+        raise StoreError(
+            f"{name!r} is too long to name a {what} in a store.",
+            consequence="With its key behind it, it becomes the name of a folder, which has at most 255 bytes.",
+            remedy=f"use a name of at most {LONGEST} bytes",
+        )
+
+
+def _beside(name: str) -> None:
+    """Refuse a coordinate that could not stand beside the axes."""
+    if name in (*AXES, "", ".", "..", "zarr.json") or {"/", "\\", "\0"} & set(name) or not _speakable(name):
+        raise StoreError(
+            f"{name!r} cannot name a coordinate in a store.",
+            consequence="It would be taken for an axis, or for a folder elsewhere.",
+            remedy="give the attribute another name, of one word that is no axis of a profile",
+        )
+    _short(name, "coordinate")
+
+
+def _speakable(name: str) -> bool:
+    try:
+        return bool(name.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def _keyed(key: str, digits: int) -> None:

@@ -54,7 +54,28 @@ def grown(
     )  # fmt: skip
     for stage in stages:
         new = replace(new, stages={**new.stages, stage.folder: _stage(new, stage, sweep, layout=layout)})
+    _told_apart(new)
     return replace(record, runs={**record.runs, run.folder: new})
+
+
+def _told_apart(run: RunRecord) -> None:
+    """Refuse a coordinate that is called like a stage, or like what one holds: a reader could show only one."""
+    held = {name for stage in run.stages.values() for name in (*stage.variables, *stage.coords)}
+    held |= {stage.group.partition("/")[0] for stage in run.stages.values()} | {"status", "value", "null"}
+    parts = {part for stage in run.stages.values() for part in stage.group.split("/")}
+    if axes := parts.intersection(CASE_AXES):
+        raise StoreError(
+            f"A stage or a layer of {run.name!r} is called {', '.join(map(repr, sorted(axes)))}.",
+            consequence="That is an axis of every profile, and a node could hold only one of them.",
+            remedy="give it another name",
+        )
+    for name in (*run.label_coords, *run.intervention_coords, *run.seed_coords):
+        if name in held:
+            raise StoreError(
+                f"The coordinate {name!r} of {run.name!r} has the name of a stage, or of what one holds.",
+                consequence="A node of the profile could hold only one of them.",
+                remedy="give the attribute another name",
+            )
 
 
 def _same_run(old: RunRecord, run: RunDeclaration) -> None:

@@ -62,7 +62,10 @@ def unsealed_json(data: bytes) -> dict[str, Any] | None:
     text = data[_HEAD : -len(b"}")]
     if data[:_HEAD] != b'{"digest":"%s","body":' % digest(text).encode() or data[-1:] != b"}":
         return None
-    body = json.loads(text)
+    try:
+        body = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
     return body if isinstance(body, dict) else None
 
 
@@ -72,7 +75,18 @@ def _seal_json(seal: Seal) -> dict[str, Any]:
 
 def _seal(value: Mapping[str, Any]) -> Seal:
     inner = tuple(None if entry is None else (entry[0], entry[1], entry[2]) for entry in value["inner"])
+    numbers = [value["size"], *(n for entry in inner if entry is not None for n in entry)]
+    if not all(type(n) is int and n >= 0 for n in numbers):
+        raise ValueError(f"a seal of {numbers[:4]!r}")
     return Seal(value["size"], value["digest"], inner)
+
+
+def _seals(body: Mapping[str, Any] | None) -> dict[str, Seal] | None:
+    """What a receipt says of its objects; None where it says nothing that could be."""
+    try:
+        return None if body is None else {key: _seal(value) for key, value in body["objects"].items()}
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+        return None
 
 
 def folder(base: str, run: str, group: str) -> str:
@@ -98,14 +112,15 @@ def read_receipt(place: Place, region: Region) -> Receipt | None:
         return None
     body = unsealed_json(data)
     named = None if body is None else (body.get("run"), body.get("group"), body.get("region"))
-    if body is None or named != (region.run, region.group, region.name):
+    objects = _seals(body)
+    if objects is None or named != (region.run, region.group, region.name):
         raise IntegrityError(
             f"The receipt of {region} in {place.url} is damaged or belongs to another region.",
             consequence="What its objects must be is not known, so they are not read.",
             remedy=f"flowprofile verify --repair {place.url}",
             evidence=receipt_key(region),
         )
-    return Receipt(region, {key: _seal(value) for key, value in body["objects"].items()})
+    return Receipt(region, objects)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flowprofile.errors import IntegrityError
+from flowprofile.store.bounds import largest
 from flowprofile.store.encoding import Seal, decode, digest, index, intact
 from flowprofile.store.ledger import Ledger, Receipt
 from flowprofile.store.record import Variable
@@ -103,7 +104,8 @@ def whole_object(
 ) -> tuple[npt.NDArray[np.generic], Seal]:
     """An object's verified content, and the seal it was found to have."""
     key = f"{ROOT}/{ledger.run}/{ledger.group}/{extent.key}"
-    data = ledger.place.read(key)
+    fits = (ledger.place.size(key) or 0) <= largest(variable.form)
+    data = ledger.place.read(key) if fits else None
     allowed = [*ledger.seals(extent.key, receipts), *ledger.intended(extent.key)]
     for seal in allowed:
         if data is not None and len(data) == seal.size and digest(data) == seal.digest:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from flowprofile.errors import StoreError
 from flowprofile.store.files import discard, fsync_folder, listed, name_in, read_all, walk, write_all
+from flowprofile.store.links import opened, within
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -130,6 +131,8 @@ class LocalPlace:
         self.root = root
         self._linked: set[Path] = set()
         """Folders whose own name is known to be on disk."""
+        self._inside: set[str] = set()
+        """Folders that are known to be no link out of the store."""
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.root,)
@@ -154,14 +157,21 @@ class LocalPlace:
         return bool(names - {"ledger"}) or bool(listed(self.root / "ledger") - EMBRYO)
 
     def _path(self, key: str) -> str:
-        return f"{self.root}/{checked(key)}"
+        folder = checked(key).rpartition("/")[0]
+        if folder not in self._inside:
+            within(self.root, f"{self.root}/{folder}")
+            self._inside.add(folder)
+        return f"{self.root}/{key}"
 
     def read(self, key: str, start: int = 0, stop: int | None = None) -> bytes | None:
         try:
-            with open(self._path(key), "rb", buffering=0) as file:  # noqa: PTH123 - half the cost of Path.open
+            handle = opened(self.root, self._path(key))
+            try:
                 if start:
-                    file.seek(start)
-                return read_all(file.fileno(), None if stop is None else stop - start)
+                    os.lseek(handle, start, os.SEEK_SET)
+                return read_all(handle, None if stop is None else stop - start)
+            finally:
+                os.close(handle)
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             return None
         except OSError as error:
@@ -201,7 +211,7 @@ class LocalPlace:
 
     def _temporary(self, data: bytes, *, durable: bool) -> str:
         """A new file with these bytes, outside of what anybody reads."""
-        temporary = f"{self.root}/{TEMPORARY}/{os.getpid()}-{uuid.uuid4().hex}"
+        temporary = self._path(f"{TEMPORARY}/{os.getpid()}-{uuid.uuid4().hex}")
         try:
             handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         except FileNotFoundError:
@@ -226,8 +236,7 @@ class LocalPlace:
         Path(self._path(key)).unlink(missing_ok=True)
 
     def list(self, prefix: str) -> Iterator[str]:
-        checked(prefix)
-        yield from walk(f"{self.root}/{prefix}", prefix)
+        yield from walk(within(self.root, self._path(prefix)), prefix)
 
     def modified(self, folder: str) -> tuple[int, int] | None:
         try:
@@ -285,7 +294,7 @@ class LocalPlace:
         return _FileClaim(handle)
 
     def _open_lock(self, key: str) -> int:
-        path = Path(self._path(key))
+        path = Path(within(self.root, self._path(key)))
         path.parent.mkdir(parents=True, exist_ok=True)
         return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
 

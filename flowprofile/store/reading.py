@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flowprofile.errors import IntegrityError
+from flowprofile.store.bounds import largest, packed
 from flowprofile.store.encoding import Inner, Seal, decode_inner, intact
 from flowprofile.store.ledger import Ledger, Rows
 from flowprofile.store.objects import ROOT, Extent, damaged, extents, inners_at
@@ -161,7 +162,9 @@ def _fetch_any(
         fetched = _fetch(ledger, variable, extent, seal, wanted)
         if fetched is not None:
             return fetched
-    raise damaged(ledger, extent.key, ledger.place.read(f"{ROOT}/{ledger.run}/{ledger.group}/{extent.key}"))
+    key = f"{ROOT}/{ledger.run}/{ledger.group}/{extent.key}"
+    fits = (ledger.place.size(key) or 0) <= largest(variable.form)
+    raise damaged(ledger, extent.key, ledger.place.read(key) if fits else None)
 
 
 def _fetch(
@@ -172,7 +175,7 @@ def _fetch(
     entries: dict[int, Inner] = {}
     for position in _positions(variable, extent, wanted):
         entry = seal.inner[position] if position < len(seal.inner) else None
-        if entry is None:
+        if entry is None or entry[1] > packed(variable.form):
             return None
         entries[position] = entry
     if ledger.place.size(key) != seal.size:
@@ -184,7 +187,10 @@ def _fetch(
             part = memoryview(data or b"")[entry[0] - run[0][1][0] :][: entry[1]]
             if not intact(part, entry):
                 return None
-            found[_first_time(variable, position), position] = decode_inner(variable.form, part)
+            try:
+                found[_first_time(variable, position), position] = decode_inner(variable.form, part)
+            except (RuntimeError, ValueError):  # sealed, and still not what its codec makes of such a chunk
+                return None
     return found
 
 

@@ -46,6 +46,14 @@ def segment(place: Place, run: str, group: str) -> dict[str, tuple[Changed, Rows
     data = place.read(segment_key(run, group)) if place.near else None  # a bucket has no folders that change
     if data is None or data[:_DIGEST] != digest(data[_DIGEST:]).encode():
         return {}
+    try:
+        return _told(data)
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return {}
+
+
+def _told(data: bytes) -> dict[str, tuple[Changed, Rows]]:
+    """What a segment's bytes say."""
     start = _DIGEST + _LENGTH
     stop = start + int.from_bytes(data[_DIGEST:start], "little")
     found, at = {}, stop

@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
 from flowprofile.errors import IntegrityError, StoreError
+from flowprofile.store.bounds import MOST_DOCUMENT, believed
 from flowprofile.store.encoding import crc32c, digest
 from flowprofile.store.ledger import FORMAT, sealed_json, unsealed_json
 from flowprofile.store.objects import ROOT
 from flowprofile.store.places import Place
-from flowprofile.store.record import Record, record_from
+from flowprofile.store.record import Record
 from flowprofile.store.rendering import Rendered
 
 SCHEMA = 1
@@ -89,20 +90,35 @@ def check_format(place: Place, *, otherwise: str = "name an empty or new folder"
         return False
     try:
         schema = json.loads(data)["schema"]
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         raise IntegrityError(
             f"The store {place.url!r} does not say which version wrote it.",
             consequence="How to read it is not known, so nothing is read.",
             remedy=f"flowprofile verify --repair {place.url}",
             evidence=f"{FORMAT}: {data[:60]!r}",
         ) from None
-    if schema != SCHEMA:
-        raise StoreError(
-            f"The store {place.url!r} has schema {schema!r}, this version reads {SCHEMA!r}.",
-            consequence="Its arrays or receipts may mean something else here.",
-            remedy="update flowprofile",
-        )
+    _ours(place, schema)
     return True
+
+
+def newer(place: Place) -> None:
+    """Refuse a store whose format document is whole, and of another schema; a damaged one says nothing."""
+    try:
+        schema = json.loads(place.read(FORMAT) or b"")["schema"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return
+    if type(schema) is int:
+        _ours(place, schema)
+
+
+def _ours(place: Place, schema: object) -> None:
+    """Refuse another schema than this version's."""
+    if type(schema) is not int or schema != SCHEMA:
+        raise StoreError(
+            f"The store {place.url!r} has schema {repr(schema)[:40]}, this version reads {SCHEMA!r}.",
+            consequence="Its arrays or receipts may mean something else here; nothing is read or changed.",
+            remedy='update flowprofile: pip install --upgrade "flowprofile"',
+        )
 
 
 def format_data() -> bytes:
@@ -118,21 +134,38 @@ def snapshot(place: Place) -> Snapshot:
     IntegrityError
         If the root document or its record is damaged.
     """
-    root = place.read(ROOT_DOCUMENT)
+    root = document(place, ROOT_DOCUMENT)
     if root is None:
         if next(place.list(LAYOUTS), None) is not None and _has_receipts(place):
             raise _damaged(place, ROOT_DOCUMENT, "is missing")
         return Snapshot()
     name = digest(root)
-    found = [place.read(key) for key in record_keys(name)]
+    found = [document(place, key) for key in record_keys(name)]
     if found == [None, None]:
         raise _damaged(place, ROOT_DOCUMENT, f"has the digest {name}, which no layout record knows")
     bodies = (unsealed_json(data) for data in found if data is not None)
     body = next((one for one in bodies if one is not None and one.get("root") == name), None)
     if body is None:
         raise _damaged(place, layout_key(name), "is damaged or belongs to another root document")
-    objects = {key: Object(**value) for key, value in body["objects"].items()}
-    return Snapshot(record_from(body["record"]), name, objects)
+    _ours(place, body.get("schema"))
+    try:
+        objects = {key: Object(**value) for key, value in body["objects"].items()}
+        return Snapshot(believed(body["record"]), name, objects)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _damaged(place, layout_key(name), f"says what no store holds: {error}") from error
+
+
+def document(place: Place, key: str) -> bytes | None:
+    """The bytes of a metadata object.
+
+    Raises
+    ------
+    IntegrityError
+        For one longer than any that is written.
+    """
+    if place.near and (place.size(key) or 0) > MOST_DOCUMENT:
+        raise _damaged(place, key, f"has {place.size(key):,} bytes, where {MOST_DOCUMENT:,} are the most")
+    return place.read(key)
 
 
 def _has_receipts(place: Place) -> bool:

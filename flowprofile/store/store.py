@@ -23,6 +23,7 @@ from flowprofile.cases import Case, Sweep
 from flowprofile.errors import BusyError, StoreError, nearest
 from flowprofile.store import layout as layouts
 from flowprofile.store import writing
+from flowprofile.store.bounds import bounded
 from flowprofile.store.declarations import RunDeclaration, StageDeclaration
 from flowprofile.store.growing import heal, settle
 from flowprofile.store.growth import grown
@@ -159,6 +160,15 @@ class Store:
     def settle(self, record: Record, *, listen: Listen = silent) -> None:
         """Make a record that grew from the current one the store's; the caller is the planner."""
         self._held()
+        try:
+            bounded(record)
+        except ValueError as error:
+            raise StoreError(
+                f"The store {self.url} would grow beyond what a store may hold.",
+                consequence="No reader would believe it; nothing was written.",
+                remedy="use several stores, or smaller chunks (`flowprofile stores`)",
+                evidence=str(error),
+            ) from error
         settle(self.place, record, layout=self.layout, listen=listen)
         heal(self.place, record, layout=self.layout, listen=listen)
         self._record = record

@@ -5,7 +5,7 @@ are compared with it. The arrays themselves are not touched.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -78,7 +78,7 @@ class Opener:
         link = {"flowprofile_url": self.place.url, "flowprofile_run": folder}
         order_attr = {"label_attributes": list(run.label_order)} if run.label_order else {}
         yield "", xr.Dataset(coords={**coords, **beside}, attrs={**run.attrs, **order_attr, **link})
-        for name, members in _plain_names(run).items():
+        for name, members in _plain_names(run, lambda stage: self._begun(folder, stage)).items():
             # xarray inherits indexes only, so what is known of labels and interventions is said at every node
             if join_axis(run.stages[members[0]]) is None:
                 yield name, self._stage(folder, members[0], order, beside)
@@ -96,6 +96,10 @@ class Opener:
         ledgers = [Ledger(self.place, run_folder, folder) for folder in folders]
         base = self._base(run_folder, "+".join(folders))
         return joined(ledgers, stages, order, base=base, missing=self.missing, beside=beside)
+
+    def _begun(self, run_folder: str, folder: str) -> bool:
+        """Whether anything of a stage is stored."""
+        return next(Ledger(self.place, run_folder, folder).regions(), None) is not None
 
     def _base(self, run_folder: str, folder: str) -> str:
         """Names what is read, for task graphs."""
@@ -184,8 +188,11 @@ def _coords(stage: StageRecord, times: Sequence[int] | None) -> dict[str, Any]:
     return result
 
 
-def _plain_names(run: RunRecord) -> dict[str, tuple[str, ...]]:
-    """Name to the folders it shows: the latest of each group plainly, and all of them by what tells them apart."""
+def _plain_names(run: RunRecord, begun: Callable[[str], bool]) -> dict[str, tuple[str, ...]]:
+    """Name to the folders it shows: the latest of each group plainly, and all of them by what tells them apart.
+
+    One of which nothing is stored yet, since its run failed or is only beginning, does not take the plain name.
+    """
     groups: dict[str, list[str]] = {}
     for folder, stage in run.stages.items():
         if not _is_null(run, stage):
@@ -195,7 +202,8 @@ def _plain_names(run: RunRecord) -> dict[str, tuple[str, ...]]:
         nodes = sorted(
             sets(run, folders), key=lambda node: max(run.stages[f].order for f in node), reverse=True
         )
-        result[group] = nodes[0]
+        first = (node for node in nodes if len(nodes) == 1 or any(map(begun, node)))
+        result[group] = next(first, nodes[0])
         if len(nodes) > 1:
             stages = [[run.stages[folder] for folder in node] for node in nodes]
             result |= {

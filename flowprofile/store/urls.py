@@ -87,8 +87,17 @@ def _memory(url: str) -> Place:
 
 
 def _local(path: Path) -> Place:
-    root = path.expanduser().resolve()
-    if root.exists() and not root.is_dir():
+    try:
+        root = path.expanduser().resolve()
+        there = root.exists()
+    except (OSError, RuntimeError) as error:
+        raise StoreError(
+            f"{str(path)[:200]!r} is no path here.",
+            consequence="Nothing can be kept there.",
+            remedy="give a folder that can be made, for instance 'out/profile'",
+            evidence=f"{type(error).__name__}: {getattr(error, 'strerror', None) or error}",
+        ) from error
+    if there and not root.is_dir():
         raise StoreError(
             f"{str(root)!r} is a file.",
             consequence="A store is a folder.",

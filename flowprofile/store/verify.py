@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from flowprofile.errors import IntegrityError, StoreError
+from flowprofile.store.bounds import believed, largest
 from flowprofile.store.encoding import Seal, digest
 from flowprofile.store.growing import heal, settle
 from flowprofile.store.ledger import (
@@ -26,7 +27,7 @@ from flowprofile.store.ledger import (
 from flowprofile.store.objects import ROOT, extents_of, sound
 from flowprofile.store.phases import silent
 from flowprofile.store.places import TEMPORARY, Place
-from flowprofile.store.record import Record, record_from
+from flowprofile.store.record import Record
 from flowprofile.store.regions import Region, region_of
 from flowprofile.store.rendering import Rendered
 from flowprofile.store.snapshot import (
@@ -35,8 +36,10 @@ from flowprofile.store.snapshot import (
     SPARES,
     Object,
     coordinate_holds,
+    document,
     format_data,
     layout_data,
+    newer,
     record_keys,
     snapshot,
 )
@@ -138,7 +141,9 @@ def verify(url: Where) -> Report:
 
 
 def _ours(where: Place) -> None:
-    """Refuse a place where nothing of a store is left, so that a repair never makes one of a stranger's folder."""
+    """Refuse a place where nothing of a store is left, so that a repair never makes one of a stranger's folder; and one
+    that another version wrote, so that a repair never takes what it does not know for damage."""
+    newer(where)
     if any(where.read(key) is not None for key in (FORMAT, ROOT_DOCUMENT)) or any(_records(where)):
         return
     raise StoreError(
@@ -191,8 +196,7 @@ def _record(where: Place) -> tuple[Record, list[Finding]]:
         return snapshot(where).record, findings
     except IntegrityError:
         findings.append(Finding("metadata damaged", ROOT_DOCUMENT))
-    bodies = [unsealed_json(where.read(key) or b"") for key in _records(where)]
-    records = [record_from(body["record"]) for body in bodies if body is not None]
+    records = [record for key in _records(where) if (record := _believed(where, key)) is not None]
     if not records:
         raise IntegrityError(
             f"No layout record that belongs to the root document of {where.url} is left.",
@@ -200,6 +204,15 @@ def _record(where: Place) -> tuple[Record, list[Finding]]:
             remedy="restore the store from a copy, or compute it again",
         )
     return max(records, key=_extent), findings
+
+
+def _believed(where: Place, key: str) -> Record | None:
+    """The record in a layout record, if it can be believed."""
+    try:
+        body = unsealed_json(document(where, key) or b"")
+        return None if body is None else believed(body["record"])
+    except (IntegrityError, ValueError, KeyError):
+        return None
 
 
 def _extent(record: Record) -> int:
@@ -296,7 +309,7 @@ def _data(audit: _Audit, sealed: Mapping[str, Mapping[Seal, list[Region]]]) -> N
     intended = _intended(audit)
     owners = {seal.digest: key for key, seals in sealed.items() for seal in seals}
     for key, seals in sealed.items():
-        data = audit.place.read(key)
+        data = _read(audit, key, next(iter(seals.values()))[0])
         audit.objects += 1
         audit.size += len(data or b"")
         regions = [region for stated in seals.values() for region in stated]
@@ -307,6 +320,15 @@ def _data(audit: _Audit, sealed: Mapping[str, Mapping[Seal, list[Region]]]) -> N
         elif len(seals) > 1 and not intended.get(key):
             stale = [region for seal, stated in seals.items() if seal not in holds for region in stated]
             audit.found("receipts disagree", key, stale)
+
+
+def _read(audit: _Audit, key: str, region: Region) -> bytes | None:
+    """An object's bytes; of one longer than any of its array, and of one of no array, as if nothing were there."""
+    stage = audit.record.runs[region.run].stages[region.group]
+    variable = stage.variables.get(key.removeprefix(f"{ROOT}/{region.run}/{region.group}/").partition("/")[0])
+    if variable is None or (audit.place.size(key) or 0) > largest(variable.form):
+        return None
+    return audit.place.read(key)
 
 
 def _intended(audit: _Audit) -> dict[str, list[Seal]]:

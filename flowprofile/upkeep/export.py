@@ -37,7 +37,8 @@ def export(selection: xr.DataTree | xr.Dataset, into: str | os.PathLike[str]) ->
         If the ending is another one, something is there, or what writes it is not installed.
     """
     path = Path(into)
-    if path.suffix not in FORMATS:
+    kind = path.suffix.lower()
+    if kind not in FORMATS:
         raise StoreError(
             f"{str(path)!r} ends in none of {', '.join(FORMATS)}.",
             consequence="It is not known what to write.",
@@ -49,12 +50,12 @@ def export(selection: xr.DataTree | xr.Dataset, into: str | os.PathLike[str]) ->
             f"{str(path)!r} exists.", consequence="Nothing is overwritten.", remedy="name another file"
         )
     tree = _tree(selection)
-    if path.suffix in TABLES:
+    if kind in TABLES:
         arrow()
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.part{path.suffix}")
+    temporary = path.with_name(f".{path.stem}.part{kind}")
     try:
-        if path.suffix in TABLES:
+        if kind in TABLES:
             write_table(tree, temporary)
         else:
             _whole(tree, temporary)

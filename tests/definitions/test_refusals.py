@@ -170,3 +170,16 @@ def test_refusing_loads_no_torch(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["DefinitionError", "False"]
     assert issubclass(DefinitionError, FlowProfileError)
+
+
+def test_a_table_that_is_given_as_a_truth_is_refused_with_its_keys(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        GOOD
+        + '\n[stages.volume]\nuse = "gradient_volume"\nmask = { from = "pixels", pixels = [[1, 1]] }\n[stages.reach]\nuse = "influence"\nneeds = ["volume"]\ngaussian = true\n'
+    )
+    with pytest.raises(
+        DefinitionError, match=r"(?s)'gaussian' is a table.*sd, length_scale, correlation"
+    ) as refusal:
+        running.assembled(path)
+    assert "mine.toml" in str(refusal.value)

@@ -50,3 +50,19 @@ def test_a_prompt_is_a_label_and_a_wrong_layer_is_refused_before_anything_runs()
     assert seen["trajectory"]["prompt"].values.tolist() == ["a cat"]
     with pytest.raises(DefinitionError, match="mid_blok"):
         fp.look(folder, layers="mid_blok", label="a cat", sampler=sampler)
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"layers": None}, "names none"),
+        ({"layers": []}, "names none"),
+        ({"layers": 3}, "names none"),
+        ({"sampler": "ddim"}, "not a table"),
+        ({"label": [1, 2]}, "a look is at one"),
+    ],
+)
+def test_what_a_look_cannot_mean_is_refused_in_words(asked, told):
+    with pytest.raises(DefinitionError, match=told) as refusal:
+        fp.look("digits", **{"layers": "mid_block1.net", "sampler": STEPS, **asked})
+    assert refusal.value.remedy

@@ -367,3 +367,25 @@ def test_selecting_again_along_an_axis_never_gives_other_cells(filled) -> None:
         once.profile.sel(label=1)
     with pytest.raises(StoreError, match="selected before"):
         once.profile.sel(time=4)
+
+
+def test_a_stage_of_which_nothing_is_stored_does_not_take_the_plain_name(tmp_path):
+    from kept_stores import FAST, sweep
+
+    from flowprofile import running
+    from flowprofile.store.phases import Phase
+
+    url = tmp_path / "store"
+    running.run(sweep(seeds="0:2", steps=8), into=url, layout=FAST)
+    before = open_profile(url)["measures/step_ssim"]["value"].load()
+
+    def failing(event):
+        if isinstance(event, Phase) and event.name == "receipt":
+            raise KeyboardInterrupt
+
+    wider = sweep(seeds="0:2", steps=8, step_ssim={"use": "ssim", "window": 5})
+    with pytest.raises(KeyboardInterrupt):
+        running.run(wider, into=url, layout=FAST, listen=failing)
+    assert open_profile(url)["measures/step_ssim"]["value"].identical(before)
+    running.run(wider, into=url, layout=FAST)
+    assert not open_profile(url)["measures/step_ssim"]["value"].equals(before)

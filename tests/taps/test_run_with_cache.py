@@ -94,3 +94,8 @@ def test_what_cannot_be_one_array_is_refused_and_nothing_stays():
     with pytest.raises(DefinitionError, match="is a formula"):
         fp.run_with_cache(fp.load("mixture16"), layers="*")
     assert not hooks(net)
+
+
+def test_no_layers_are_no_cache():
+    with pytest.raises(DefinitionError, match="No layers are named"):
+        fp.run_with_cache(torch.nn.Conv2d(1, 1, 1), torch.zeros(1, 1, 2, 2), layers=[])
