@@ -46,7 +46,8 @@ def tree(small):
     arrays(
         np.float32,
         st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 4)),
-        elements=st.floats(-(2.0**100), 2.0**100, width=32),
+        # Where a network ran before, denormal numbers are flushed, of which there are none in a store.
+        elements=st.floats(-(2.0**100), 2.0**100, width=32, allow_subnormal=False),
     )
 )
 def test_half_floats_come_back_with_three_digits_whatever_their_size(values):
