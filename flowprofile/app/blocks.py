@@ -2,7 +2,7 @@
 
 A block is a header of JSON behind its length, and values. So a channel is moved without a word to the server, and one
 answer may bring the states on both sides of the one that is shown. Half floats keep eleven bits, which is more than
-a screen shows; where values exceed their range, all are divided by a power of two that the header names.
+a screen shows; all are divided by a power of two that the header names, so that the largest uses their range.
 """
 
 import json
@@ -30,6 +30,8 @@ LARGEST: Final = 16 << 20
 """Bytes of one answer of several states; the page asks for no more at once."""
 SPREAD: Final = 128
 """Most states that are read to find a range of values."""
+SMALLEST: Final = -120
+"""Exponent of the smallest factor: with a half float it stays a normal single one."""
 HALF: Final = 65504.0
 """Largest half float."""
 
@@ -147,7 +149,8 @@ def packed(values: NDArray[Any], head: Mapping[str, Any]) -> bytes:
     """Values as half floats behind their header."""
     numbers = np.asarray(values, np.float32)
     largest = float(np.nanmax(np.abs(numbers), initial=0.0)) if np.isfinite(numbers).any() else 0.0
-    scale = 2.0 ** max(0, math.ceil(math.log2(largest / HALF))) if largest > HALF else 1.0
+    # The largest value comes near the largest half float, so that small ones beside it keep their digits too.
+    scale = 2.0 ** max(SMALLEST, math.ceil(math.log2(largest / HALF))) if largest > 0 else 1.0
     return headed({**head, "scale": scale}) + (numbers / np.float32(scale)).astype("<f2").tobytes()
 
 
