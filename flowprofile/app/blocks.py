@@ -146,12 +146,17 @@ def _single(array: xr.DataArray, picture: Picture, channel: int) -> xr.DataArray
 
 
 def packed(values: NDArray[Any], head: Mapping[str, Any]) -> bytes:
-    """Values as half floats behind their header."""
+    """Values [time ...] as half floats behind their header; every state has a scale of its own."""
     numbers = np.asarray(values, np.float32)
-    largest = float(np.nanmax(np.abs(numbers), initial=0.0)) if np.isfinite(numbers).any() else 0.0
-    # The largest value comes near the largest half float, so that small ones beside it keep their digits too.
-    scale = 2.0 ** max(SMALLEST, math.ceil(math.log2(largest / HALF))) if largest > 0 else 1.0
-    return headed({**head, "scale": scale}) + (numbers / np.float32(scale)).astype("<f2").tobytes()
+    scales = [_scale(state) for state in numbers]
+    factors = np.array(scales, np.float32).reshape(-1, *([1] * (numbers.ndim - 1)))
+    return headed({**head, "scales": scales}) + (numbers / factors).astype("<f2").tobytes()
+
+
+def _scale(state: NDArray[np.float32]) -> float:
+    """The power of two that brings the largest value near the largest half float: small ones keep their digits then."""
+    largest = float(np.nanmax(np.abs(state), initial=0.0)) if np.isfinite(state).any() else 0.0
+    return 2.0 ** max(SMALLEST, math.ceil(math.log2(largest / HALF))) if largest > 0 else 1.0
 
 
 def headed(head: Mapping[str, Any]) -> bytes:

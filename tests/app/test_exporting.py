@@ -350,8 +350,8 @@ def _states(data):
         size = 2
         for extent in head["shape"]:
             size *= extent
-        for t in head["times"]:
-            found[t] = (head["scale"], head["shape"], data[at : at + size])
+        for scale, t in zip(head["scales"], head["times"], strict=True):
+            found[t] = (scale, head["shape"], data[at : at + size])
             at += size
     return found
 

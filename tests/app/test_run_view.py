@@ -1,6 +1,8 @@
 """Settings and runs in a real browser: a mask looked at without sampling, a run watched, cancelled and resumed."""
 
+import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -36,6 +38,15 @@ AA = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}
 def filled(store, table):
     running.run(pipeline(table, Text("the test", "")), into=store)
     return store
+
+
+def child_of(server):
+    """The process in which a server's run is at work."""
+    told = subprocess.run(
+        ["ps", "-o", "pid=,args=", "--ppid", str(server.pid)], capture_output=True, text=True, check=True
+    ).stdout
+    (found,) = [line.split()[0] for line in told.splitlines() if "flowprofile.app.child" in line]
+    return int(found)
 
 
 def contents(store):
@@ -214,10 +225,13 @@ def test_a_run_is_found_again_in_another_tab_cancelled_there_and_resumed(store, 
     ready(page)
     run(page)
     page.locator(".job .sum").filter(has_text=re.compile(r"[1-9]\d* region")).wait_for()
+    working = child_of(served.processes[0])
+    os.kill(working, signal.SIGSTOP)  # or it might be done before the other tab is drawn
     other = page.context.new_page()
     other.goto(within(url, "run"))
     other.locator(".job progress").wait_for()
     other.get_by_role("button", name="Cancel").click()
+    os.kill(working, signal.SIGCONT)
     for tab in (page, other):
         ended(tab, 1, "stopped")
     assert page.locator(".log li").all_inner_texts() == other.locator(".log li").all_inner_texts()

@@ -108,10 +108,10 @@ export function unpack(data) {
     const head = JSON.parse(new TextDecoder().decode(new Uint8Array(data, at + 4, length)));
     const size = head.shape.reduce((a, b) => a * b, 1);
     at += 4 + length;
-    for (const t of head.times) {
+    for (const [i, t] of head.times.entries()) {
       // A copy, so that a state that is dropped frees its bytes.
       const values = new Uint16Array(data, at, size).slice();
-      found.push({ t, shape: head.shape, scale: head.scale, missing: head.missing[t] ?? null, values });
+      found.push({ t, shape: head.shape, scale: head.scales[i], missing: head.missing[t] ?? null, values });
       at += 2 * size;
     }
   }
