@@ -1,11 +1,9 @@
 """Blocks on their way to the browser: half floats that come back, states that are missing, bounds."""
 
-import json
-import struct
-
 import numpy as np
 import pytest
 import xarray as xr
+from half_floats import unpacked
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -17,16 +15,6 @@ from flowprofile.app.blocks import Picture, block, limits, packed
 from flowprofile.app.panels import panel, pictures
 from flowprofile.app.views import picture_view
 from flowprofile.errors import StoreError
-
-
-def unpacked(data):
-    """What the page makes of a block."""
-    (length,) = struct.unpack("<I", data[:4])
-    head = json.loads(data[4 : 4 + length])
-    assert (4 + length) % 8 == 0
-    values = np.frombuffer(data[4 + length :], "<f2").astype(np.float64)
-    values = values.reshape(len(head["times"]), *head["shape"])
-    return head, values * np.array(head["scales"]).reshape(-1, *([1] * len(head["shape"])))
 
 
 def asked(**changes):
