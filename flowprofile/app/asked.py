@@ -10,7 +10,7 @@ from typing import Final
 
 import xarray as xr
 
-from flowprofile.axes import INTERVENTION, LABEL, SEED, TIME
+from flowprofile.axes import INTERVENTION, LABEL, SEED
 from flowprofile.cases import CLEAN
 from flowprofile.errors import StoreError, nearest
 
@@ -122,11 +122,3 @@ def _number_of(tree: xr.DataTree, value: int | None, axis: str) -> int:
         told = f"it has {len(known)}, {known.min()} to {known.max()}"
         raise StoreError(f"This run has no {axis} {value}.", remedy=told)
     return value
-
-
-def time_of(times: list[int], asked: Query) -> int:
-    """The kept state nearest to the one an address means; the middle of all where it means none."""
-    wanted = asked.number(TIME)
-    if wanted is None:
-        return times[len(times) // 2]
-    return min(times, key=lambda t: abs(t - wanted))

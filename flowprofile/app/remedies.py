@@ -2,23 +2,10 @@
 
 import shlex
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from flowprofile.app.asked import Where
 from flowprofile.definitions.written import inline
-
-PLACES: Final = ("measures", "gradients")
-"""Folders of a run that hold stages of their own names."""
-
-
-def stage_of(node: str) -> str:
-    """The stage of a definition that a node belongs to.
-
-    >>> stage_of("activations/mid_attn.fn"), stage_of("gradients/volume"), stage_of("measures/ssim[window=11]")
-    ('activations', 'volume', 'ssim')
-    """
-    parts = node.split("/")
-    return parts[1 if parts[0] in PLACES and len(parts) > 1 else 0].partition("[")[0]
 
 
 def ensured(url: str, where: Where) -> str:
