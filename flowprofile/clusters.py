@@ -5,12 +5,12 @@ import multiprocessing
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
 FILE: Final = "clusters.toml"
+T = TypeVar("T")
 PACKAGES: Final = {
     "dask_jobqueue": "dask-jobqueue",
     "dask_cuda": "dask-cuda",
@@ -96,10 +97,27 @@ def pool(word: str) -> Iterator[tuple[concurrent.futures.Executor, int]]:
         with concurrent.futures.ProcessPoolExecutor(found.workers, mp_context=context) as workers:
             yield workers, found.workers
         return
-    try:
-        yield found.join().get_executor(pure=False), found.workers
-    finally:
-        found.close()
+    with closing(found):
+        client = found.join()
+        # What waits for the client's tasks ends when the client does.
+        with _Waiting(client, sum(client.nthreads().values())) as waiting, closing(found):
+            yield waiting, found.workers
+
+
+class _Waiting(concurrent.futures.ThreadPoolExecutor):
+    """A thread waits for every task that a Dask cluster has.
+
+    Dask's own executor leaves a task pending for ever if its answer is lost on the way, with the worker that found it
+    (`_cascade_future` of distributed 2026.8 dies of what it awaits). No more tasks are given out than run at once: a
+    worker that dies takes those along that were queued at it.
+    """
+
+    def __init__(self, client: "Client", tasks: int) -> None:
+        super().__init__(tasks, thread_name_prefix="flowprofile-waiting")
+        self._client = client
+
+    def submit(self, call: Callable[..., T], /, *given: Any, **named: Any) -> concurrent.futures.Future[T]:
+        return super().submit(lambda: self._client.submit(call, *given, pure=False, **named).result())
 
 
 def _count(word: str, written: str | None) -> int:

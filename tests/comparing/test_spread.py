@@ -1,11 +1,12 @@
 """A comparison by workers: the same bits as in one process, whoever answers first and whoever is lost."""
 
+import os
 import shutil
 from functools import partial
 
 import pytest
 import xarray as xr
-from tallied_parts import always_lost, leaf, once_lost, refused
+from tallied_parts import always_lost, leaf, once_lost, refused, unread
 
 import flowprofile as fp
 from flowprofile import clusters
@@ -58,6 +59,12 @@ def test_what_a_worker_refuses_is_refused_and_what_is_lost_again_and_again_is_na
         spread(refused, range(4), "processes:1", weight=1)
     with pytest.raises(ClusterError, match="Seeds 0 to 3 could not be tallied"):
         spread(always_lost, range(4), "processes:1", weight=1)
+
+
+def test_an_answer_that_is_lost_on_its_way_is_named_and_waited_for_by_nobody():
+    with pytest.raises(ClusterError, match="Seeds 0 to 3 could not be tallied") as refusal:
+        spread(partial(unread, os.getpid()), range(4), "local:1", weight=1)
+    assert "lost on its way" in refusal.value.evidence
 
 
 def test_nobody_named_is_refused():

@@ -13,11 +13,13 @@ from hashlib import blake2b
 from pathlib import Path
 
 import pytest
+from tallied_parts import UnreadOrder
 
 from flowprofile import clusters, running
 from flowprofile.errors import BusyError, ClusterError, DefinitionError, NonFiniteError, StoreError
 from flowprofile.flow.events import Committed, Quarantined
 from flowprofile.flow.executors.cluster import same_versions, versions
+from flowprofile.flow.executors.drive import drive
 from flowprofile.flow.executors.processes import Processes
 from flowprofile.store.layout import StoreLayout
 from pipelines import pipeline
@@ -375,6 +377,12 @@ def test_losing_every_worker_at_once_ends_no_run(tmp_path, alone):
     assert len(killed) == 2
     assert outcome.regions == alone[0].regions
     assert contents(tmp_path / "store") == alone[1]
+
+
+def test_an_answer_that_is_lost_on_its_way_is_a_task_set_aside():
+    lost = drive(clusters.executor("local:1"), UnreadOrder(os.getpid()), range(3), lambda event: None)
+    assert sorted(each.numbers for each in lost) == [(0,), (1,), (2,)]
+    assert all("lost on its way" in each.told for each in lost)
 
 
 def test_a_second_cluster_on_one_machine_claims_no_port_of_the_first():

@@ -26,3 +26,49 @@ def refused(part):
 
 def always_lost(part):
     raise OSError("gone")
+
+
+class Unread:
+    """Can be sent, and cannot be read where it was asked for."""
+
+    def __init__(self, asking):
+        self.asking = asking
+
+    def __reduce__(self):
+        return _read, (self.asking,)
+
+
+def _read(asking):
+    if os.getpid() == asking:
+        raise ValueError("lost on its way")
+    return Unread(asking)
+
+
+def unread(asking, part):
+    return Unread(asking)
+
+
+class UnreadOrder:
+    """An order whose work is refused in words that nobody can read."""
+
+    key = "unread"
+
+    def __init__(self, asking):
+        self.asking = asking
+
+    def open(self):
+        return self
+
+    def __call__(self, numbers, listen, *, again):
+        raise UnreadRefusal(self.asking)
+
+
+class UnreadRefusal(DefinitionError):
+    """Gets lost on its way."""
+
+    def __init__(self, asking):
+        super().__init__("Refused.")
+        self.asking = asking
+
+    def __reduce__(self):
+        return _read, (self.asking,)

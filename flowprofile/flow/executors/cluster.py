@@ -12,7 +12,7 @@ from flowprofile.errors import ClusterError
 from flowprofile.flow.executors.orders import Failed, Order, Result
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, Future
 
 DISTRIBUTED: Final = 256 << 20
 """Bytes a Dask worker has beside a plain process: 200 to 270 MiB were measured over an hour."""
@@ -77,12 +77,7 @@ class Cluster:
 
         done = wait(list(self._futures), return_when="FIRST_COMPLETED").done
         for future in done:
-            numbers = self._futures.pop(future)
-            error = future.exception()
-            if error is None:
-                yield future.result()
-            else:
-                yield Failed(numbers, None, f"{type(error).__name__}: {error}")
+            yield _result(future, self._futures.pop(future))
             future.release()
 
     def close(self) -> None:
@@ -96,6 +91,15 @@ class Cluster:
             client.close()
             if begun is not None:
                 begun.close()
+
+
+def _result(future: "Future", numbers: tuple[int, ...]) -> Result:
+    """What a task found; an answer that is lost on its way here, with the worker that found it, is a failure as well."""
+    try:
+        found: Result = future.result()
+    except Exception as error:  # noqa: BLE001 - whatever it is, the task gets its second chance
+        return Failed(numbers, None, f"{type(error).__name__}: {error}")
+    return found
 
 
 def _key(numbers: tuple[int, ...], *, again: bool) -> str:
