@@ -9,6 +9,7 @@ others (or none) is left alone.
 Only arrays of float32 and float64 and the usual window of 7 have loops; everything else is handed to `windows`.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from functools import cache
 from importlib.util import find_spec
@@ -20,6 +21,8 @@ from numpy.typing import NDArray
 from flowprofile.measures import windows
 
 _WINDOW: Final = 7
+_LINE: Final = 8
+"""Numbers in a cache line; `PAD` is some of them."""
 _TYPES: Final = (np.dtype(np.float32), np.dtype(np.float64))
 _RENT: Final = 3e8
 """Numbers that go through NumPy before the loops are compiled: both take five to ten seconds."""
@@ -132,14 +135,22 @@ def _compare(
     # Writable, because numba would compile another form of everything for an array that is not.
     rows = np.require(frames, requirements=("C", "A", "W", "E"))
     rows = rows.reshape(-1, members, channels, height, width)
-    plane = height * width + PAD
-    kept = np.empty((int(slots.max(initial=0)) + 1, 3, channels, plane))
-    scratch = np.empty((3, plane))
-    result = np.empty(channels * (height - _WINDOW + 1) * (width - _WINDOW + 1))
+    plane = -(-height * width // _LINE) * _LINE + PAD
+    kept = _room(int(slots.max(initial=0)) + 1, 3, channels, plane)
+    scratch = _room(3, plane)
+    result = _room(channels * (height - _WINDOW + 1) * (width - _WINDOW + 1))
     out = np.empty((len(rows), len(pairs)))
     compare(rows, slots, pairs, kept, scratch, result, _constants(data_range), out)
     out[np.isnan(out)] = np.nan  # a NaN has a sign, and it says nothing
     return out.reshape(*lead, len(pairs))
+
+
+def _room(*shape: int) -> Values:
+    """Numbers yet to be written that begin with a cache line: what crosses lines is read and written twice."""
+    count = math.prod(shape)
+    wide = np.empty(count + _LINE)
+    skipped = -wide.ctypes.data // wide.itemsize % _LINE
+    return wide[skipped : skipped + count].reshape(shape)
 
 
 def _constants(data_range: float) -> tuple[float, float]:
