@@ -159,7 +159,9 @@ def _stored(*, tiny: bool) -> list[Row]:
 
 
 def _watched(network: Denoiser, batch: int) -> Watched:
-    return Watched(network, {"channel": MaxChannel(LAYERS, "sum", 0.1, None)}, {}, SCHEDULE, batch)
+    return Watched(
+        network, {"channel": MaxChannel(LAYERS, "sum", 0.1, None)}, {}, SCHEDULE, batch, torch.device("cpu")
+    )
 
 
 def _replayed(side: int, *, tiny: bool) -> Row:

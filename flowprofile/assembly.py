@@ -27,6 +27,7 @@ from flowprofile.intervening import Done, Model, interventions
 from flowprofile.kinds import Context, Kind, Request, checked, lookup
 from flowprofile.models import zoo
 from flowprofile.models.card import ModelCard
+from flowprofile.models.devices import named
 from flowprofile.models.numerics import Numerics, numerics
 from flowprofile.models.sites import sites
 from flowprofile.sourcing import INVERTED, Real, real
@@ -121,7 +122,11 @@ def assemble(pipeline: Pipeline, text: Text | None = None, *, allow_code: bool =
         sweep=_sweep(seeds, labels, done, told=None if given is None else given.told),
         card=card,
         identity=found.identity,
-        numerics=numerics(pipeline.numerics.batch, decoder=decoder() if given is not None else ""),
+        numerics=numerics(
+            pipeline.numerics.batch,
+            device=context.device,
+            decoder=decoder() if given is not None else "",
+        ),
         context=context,
         tables={name: _table(kinds[name], request) for name, request in requests.items()},
         weight_bytes=found.size,
@@ -156,6 +161,8 @@ def _context(
     guidance_fits(sampler, card, text)
     with _placed(text, "sampler"):
         steps = stepping(sampler, card, found.model)
+    with _placed(text, "numerics", "device"):
+        device = named(pipeline.numerics.device)
     return Context(
         card=card,
         schedule=steps.levels,
@@ -165,6 +172,7 @@ def _context(
         recipe=steps.recipe,
         whole=steps.whole,
         batch=pipeline.numerics.batch,
+        device=device,
         open=guided(steps.opening(embedding(found.open, sampler)), sampler),
         identity=found.identity,
         reference=_decoder_of(pipeline),

@@ -48,8 +48,11 @@ class Context:
     recipe: Mapping[str, Any]
     """All that decides the sampler's steps."""
     batch: int
+    """The canonical batch."""
     open: Callable[[], Any] = field(compare=False, repr=False)
     """Loads the denoiser."""
+    device: str = "cpu"
+    """What the network is computed on, as `models.devices.named` calls it."""
     whole: bool = False
     """Whether the sampler's steps read earlier ones."""
     labels: tuple[int, ...] = ()
@@ -114,15 +117,17 @@ class Context:
         """The denoiser with its probes and interventions (`kernels.probing.Watched`); loaded once per process."""
         if "watched" not in self._loaded:
             from flowprofile.kernels.probing import Watched
+            from flowprofile.models.denoiser import placed
             from flowprofile.models.numerics import settle
 
-            settle()
+            device = settle(self.device)
             self._loaded["watched"] = Watched(
-                self.open(),
+                placed(self.open(), device),
                 self.probes,
                 self.interventions,
                 self.schedule,
                 self.batch,
+                device,
                 masks={name: mask.array for name, mask in self.masks.items() if mask.array is not None},
                 vectors=self.vectors,
                 in_place=self.compat.in_place,

@@ -109,6 +109,11 @@ class Numerics(Table):
     batch: int = Field(
         8, ge=1, le=4096, strict=True, description="canonical batch: every batch is padded to this size"
     )
+    device: str = Field(
+        "cpu",
+        pattern=r"^[a-z]+(:[^:]{1,120})?$",
+        description='where the network computes: "cpu", "cuda", or "cuda:NVIDIA H200" to plan where there is none',
+    )
 
 
 class Pipeline(Table):

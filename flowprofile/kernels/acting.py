@@ -54,6 +54,8 @@ class Acts:
     """Masks of ablations by name, bool[y x]."""
     vectors: Mapping[tuple[str, Difference], np.ndarray]
     """Differences of group means by layer, [channel]."""
+    device: torch.device
+    """Where the network is."""
 
     def labels(self) -> list[int]:
         """The label each lane is asked with."""
@@ -124,10 +126,10 @@ class Acts:
             x = torch.from_numpy(np.stack(states).astype(np.float32))
             index = torch.tensor([lane.t_from - 1 for lane in lanes], dtype=torch.int64)
             label = torch.tensor(
-                [part.donor(lane.case).label for lane, (_, part, _) in zip(lanes, chosen, strict=True)]
+                [part.donor(lane.case).label for lane, (_, part, _) in zip(lanes, chosen, strict=True)],
             )
             layers = sorted({layer for _, part, _ in chosen for layer in part.layers})
-            asked = [pad(rows, batch) for rows in (x, index, label)]
+            asked = [pad(rows, batch).to(self.device) for rows in (x, index, label)]
             with tapping(denoiser, layers) as seen:
                 seen.run(partial(denoiser, *asked))
             seen.ran()

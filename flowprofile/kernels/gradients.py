@@ -347,7 +347,7 @@ def _differentiable(out: Tensor, x: Tensor) -> Tensor:
 
 
 def _check_pixels(pixels: Tensor, x: Tensor) -> None:
-    limits = torch.tensor(x.shape[1:], device=pixels.device)
+    limits = torch.tensor(x.shape[1:]).to(pixels.device)
     if pixels.ndim != 2 or pixels.shape[1] != 2 or pixels.dtype != torch.int64:
         fact = f"Pixels are given as {pixels.dtype} {list(pixels.shape)}, not as int64 [pixel 2]."
     elif ((pixels < 0) | (pixels >= limits)).any():

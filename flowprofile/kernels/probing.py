@@ -5,6 +5,7 @@ the canonical batch. What is asked for is reduced inside the hooks, where the te
 """
 
 import operator
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -61,6 +62,8 @@ class Watched:
     interventions: Mapping[str, Intervention]
     schedule: Levels
     batch: int
+    device: torch.device
+    """Where the denoiser computes."""
     masks: Mapping[str, np.ndarray] = field(default_factory=dict)
     """Masks of ablations by name, bool[y x]."""
     vectors: Mapping[tuple[str, Difference], np.ndarray] = field(default_factory=dict)
@@ -71,6 +74,8 @@ class Watched:
     """What the latest call showed, by probe."""
     _parts: dict[tuple[str, str], dict[int, Tensor]] = field(default_factory=dict)
     """What was taken of each layer, by probe and half and by the layer's place in it, until all layers have fired."""
+    _tried: bool = False
+    """Whether a device has been tried."""
     _prepared: dict[tuple[tuple[str, ...], str, int], Prepared | None] = field(default_factory=dict)
     """Taps by probes, half and number of lanes."""
 
@@ -78,6 +83,22 @@ class Watched:
     def card(self) -> ModelCard:
         """What the model is."""
         return self.denoiser.card
+
+    def __call__(self, x: Tensor, index: Tensor, label: Tensor) -> Tensor:
+        """eps of the denoiser alone, neither watched nor acted upon; x, index, label and eps are the host's."""
+        given = [rows.to(self.device) for rows in (x, index, label)]
+        self._try(*given)
+        return self.denoiser(*given).cpu()
+
+    def _try(self, x: Tensor, index: Tensor, label: Tensor) -> None:
+        """Once on a device: whether the bits of a row depend on its place there. Of a CPU it is known that they do not."""
+        if self._tried or self.device.type == "cpu":
+            return
+        self._tried = True
+        with torch.no_grad():
+            eps = self.denoiser(x, index, label)
+            turned = self.denoiser(*(torch.roll(rows, 1, 0) for rows in (x, index, label)))
+        in_any_place(eps.cpu(), torch.roll(turned, -1, 0).cpu(), self.device)
 
     @contextmanager
     def acting(self, lanes: Sequence[Lane], given: Results, *, rows: int) -> Iterator[Eps]:
@@ -93,9 +114,8 @@ class Watched:
         self, lanes: Sequence[Lane], given: Results, *, rows: int
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Index and label of every row, while the lanes' edits are in force."""
-        acts = Acts(self.interventions, lanes, given, self.masks, self.vectors)
-        index = pad(torch.tensor([lane.t_from - 1 for lane in lanes], dtype=torch.int64), rows)
-        label = pad(torch.tensor(acts.labels(), dtype=torch.int64), rows)
+        acts = Acts(self.interventions, lanes, given, self.masks, self.vectors, self.device)
+        index, label = self._said(lanes, acts.labels(), rows=rows)
         with torch.no_grad():
             edits = acts.edits(self.denoiser, rows=rows, batch=self.batch)
         with (
@@ -105,15 +125,22 @@ class Watched:
         ):
             yield index, label
 
+    def _said(self, lanes: Sequence[Lane], labels: Sequence[int], *, rows: int) -> tuple[Tensor, Tensor]:
+        """Index and label of so many rows, on the device."""
+        index = torch.tensor([lane.t_from - 1 for lane in lanes], dtype=torch.int64)
+        label = torch.tensor(labels, dtype=torch.int64)
+        return pad(index, rows).to(self.device), pad(label, rows).to(self.device)
+
     def ask(self, lanes: Sequence[Lane], x: Tensor, asked: Iterable[str], given: Results) -> Tensor:
         """eps of x[row channel y x], whose first rows are the lanes; keeps in `shown` what was asked for.
 
-        Lanes may mix cases and states: a row's bits depend on nothing but its own lane. The halves of a guided step
+        x and eps are the host's; what is shown stays on the device. Lanes may mix cases and states: a row's bits depend on nothing but its own lane. The halves of a guided step
         are two calls, each with listeners of its own.
         """
-        x = pad(x, self.batch)
+        x = pad(x, self.batch).to(self.device)
         self.shown, self._parts = {}, {}
         names = tuple(sorted(asked))
+        self._try(x, *self._said(lanes, [lane.case.label for lane in lanes], rows=self.batch))
         with self._in_force(lanes, given, rows=self.batch) as (index, label), torch.no_grad():
             eps = {}
             for half, call in halves(self.denoiser).items():
@@ -129,7 +156,7 @@ class Watched:
                 self.shown[name] = _side_by_side(each)
             else:
                 self.shown[name] = self._found(name, probe, COND, lanes, x, whole)
-        return whole
+        return whole.cpu()
 
     def _listeners(self, names: tuple[str, ...], half: str, lanes: int) -> Prepared | None:
         """Taps that do with each layer's output, while it exists, what these probes want of a half; found once.
@@ -182,6 +209,19 @@ class Watched:
                 return attended(probe, [parts[number] for number in range(len(parts))])
             case _:
                 return reduce(operator.add, (parts[number] for number in range(len(parts))))
+
+
+def in_any_place(eps: Tensor, turned: Tensor, device: torch.device) -> None:
+    """Warn if rows have other bits in other places of a batch; both are [row channel y x], row by row the same."""
+    if torch.equal(eps, turned):
+        return
+    apart = float((eps.double() - turned.double()).abs().max())
+    warnings.warn(
+        f"On {device.type!r} the last bits of a row depend on its place in the batch: they differ by {apart:.2g}, the"
+        f" largest value being {float(eps.abs().max()):.2g}. A case computed again in another order may differ in them.",
+        RuntimeWarning,
+        stacklevel=2,
+    )
 
 
 def _side_by_side(each: Sequence[Shown]) -> Shown:
@@ -244,7 +284,7 @@ class Gathered:
         """Put each lane's row where it belongs."""
         for name, values in shown.items():
             if isinstance(values, Tensor):
-                self._put(name, lanes, values.numpy())
+                self._put(name, lanes, values.cpu().numpy())
                 continue
             waiting = self._waiting.setdefault(name, [])
             waiting.append((lanes, values))

@@ -46,7 +46,7 @@ def volume(
             out = eps(inputs)
         source = _planes(given, inputs) if first is not None else inputs
         mean = (c_x * inputs + c_eps * out).detach().sum(1)
-        lane = torch.arange(replicas)
+        lane = torch.arange(replicas, device=x.device)
         for at in range(0, len(pixels), replicas):
             wanted = pixels[at : at + replicas]
             y, column = torch.cat([wanted, pixels[:1].expand(replicas - len(wanted), 2)]).unbind(1)

@@ -55,7 +55,7 @@ class Pulled:
                     return published.volume(
                         eps,
                         x,
-                        pixels=torch.tensor(pixels),
+                        pixels=self._there(pixels),
                         factors=self._factors(lane),
                         identity=identity,
                         first=first,
@@ -64,7 +64,7 @@ class Pulled:
                 return gradients.volume(
                     eps,
                     x,
-                    pixels=torch.tensor(pixels),
+                    pixels=self._there(pixels),
                     factors=self._factors(lane),
                     reduce=reduce,
                     identity=identity,
@@ -92,7 +92,7 @@ class Pulled:
                 return gradients.energy(
                     eps,
                     x,
-                    pixels=torch.tensor(pixels),
+                    pixels=self._there(pixels),
                     factors=self._factors(lane),
                     identity=identity,
                     probes=probes,
@@ -118,8 +118,8 @@ class Pulled:
             out = []
             with self.watched.acting(lanes, given, rows=len(x)) as eps:
                 # The factors differ from step to step; the backward pass does not know them.
-                part = gradients.signed_sum(eps, x, torch.tensor(mask), factors=(0.0, 1.0), identity=False)
-            chosen = torch.tensor(mask).to(part)
+                part = gradients.signed_sum(eps, x, self._there(mask), factors=(0.0, 1.0), identity=False)
+            chosen = self._there(mask).to(part)
             for row, lane in enumerate(lanes):
                 c_x, c_eps = self._factors(lane)
                 own = c_x * x.shape[1] * chosen if identity else torch.zeros_like(chosen)
@@ -145,12 +145,12 @@ class Pulled:
                 found = gradients.layer_gradients(
                     eps,
                     x,
-                    torch.tensor(mask),
+                    self._there(mask),
                     model=self.watched.denoiser,
                     layers=layers,
                     factors=(0.0, 1.0),
                 )
-            scale = torch.tensor([self._factors(lane)[1] for lane in lanes])
+            scale = torch.tensor([self._factors(lane)[1] for lane in lanes]).to(x.device)
             return {
                 layer: values[: len(lanes)] * scale.view(-1, *(1,) * (values.ndim - 1))
                 for layer, values in found.items()
@@ -161,6 +161,10 @@ class Pulled:
     def _factors(self, lane: Lane) -> tuple[float, float]:
         return self.factors(lane.t_from, lane.t)
 
+    def _there(self, values: np.ndarray) -> Tensor:
+        """An array where the network is."""
+        return torch.from_numpy(np.array(values)).to(self.watched.device)
+
     def _each(
         self,
         cases: Sequence[Case],
@@ -170,7 +174,7 @@ class Pulled:
     ) -> np.ndarray:
         found = [
             [
-                function(Lane(case, self.before(t), t), torch.from_numpy(np.array(starts[row, at]))).numpy()
+                function(Lane(case, self.before(t), t), self._there(starts[row, at])).cpu().numpy()
                 for at, t in enumerate(times)
             ]
             for row, case in enumerate(cases)
@@ -190,10 +194,10 @@ class Pulled:
         for first in range(0, len(places), self.watched.batch):
             chosen = places[first : first + self.watched.batch]
             lanes = [Lane(cases[row], self.before(times[at]), times[at]) for row, at in chosen]
-            x = torch.from_numpy(np.stack([starts[row, at] for row, at in chosen]))
+            x = self._there(np.stack([starts[row, at] for row, at in chosen]))
             for name, values in function(lanes, pad(x, self.watched.batch)).items():
                 if name not in found:
                     found[name] = np.empty((len(cases), len(times), *values.shape[1:]), dtype=np.float32)
-                for (row, at), value in zip(chosen, values.numpy(), strict=True):
+                for (row, at), value in zip(chosen, values.cpu().numpy(), strict=True):
                     found[name][row, at] = value
         return found

@@ -7,7 +7,7 @@ is a fact of its card and is translated here, so a hook on the last layer of a v
 import copy
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Protocol, Self, TypeAlias
+from typing import Any, Protocol, Self, TypeAlias
 
 import numpy as np
 import torch
@@ -89,6 +89,17 @@ class NetworkDenoiser:
         found._noise = torch.from_numpy(np.sqrt(1.0 - bars).astype(np.float32))
         return found
 
+    def on(self, device: torch.device) -> Self:
+        """A copy of the network on a device; this one stays where it is."""
+        assert self.module is not None
+        found = copy.copy(self)
+        found.module = found._network = _copied(self.module, device)
+        found._told = None if self._told is None else self._told.to(device)
+        found._scales, found._signal, found._noise = (
+            table.to(device) for table in (self._scales, self._signal, self._noise)
+        )
+        return found
+
     def __call__(self, x: Tensor, index: Tensor, label: Tensor) -> Tensor:
         told = index
         if self._told is not None:
@@ -144,6 +155,10 @@ class Guided:
         self._denoiser = denoiser
         self._null = denoiser.card.null_label
 
+    def on(self, device: torch.device) -> "Guided":
+        """The same around a copy of the denoiser on a device."""
+        return Guided(placed(self._denoiser, device), self.scale)
+
     def __call__(self, x: Tensor, index: Tensor, label: Tensor) -> Tensor:
         return self.joined({name: self.half(name, x, index, label) for name in HALVES})
 
@@ -157,6 +172,35 @@ class Guided:
         eps: Tensor = guided(conditional[:, :colours], halves[UNCOND][:, :colours], self.scale)
         # A learned variance is that of the conditional half.
         return eps if conditional.shape[1] == colours else torch.cat([eps, conditional[:, colours:]], dim=1)
+
+
+def placed(denoiser: Denoiser, device: torch.device) -> Denoiser:
+    """The denoiser on a device: a copy of its network, or itself where it is there already, or has no network.
+
+    Raises
+    ------
+    ModelError
+        For a denoiser of somebody's own class that has no `on`.
+    """
+    if denoiser.module is None or device.type == "cpu":
+        return denoiser
+    if not isinstance(denoiser, NetworkDenoiser | Guided):
+        raise ModelError(
+            f"{denoiser.card.name!r} is a {type(denoiser).__name__}, and only its maker knows what it holds.",
+            consequence=f"It cannot be moved to {device.type!r}.",
+            remedy='derive its class from flowprofile.models.denoiser.NetworkDenoiser, or leave device = "cpu"',
+        )
+    return denoiser.on(device)
+
+
+def _copied(module: nn.Module, device: torch.device) -> nn.Module:
+    """A copy whose weights are on a device; there is no second one of them on the host meanwhile."""
+    there: dict[int, Any] = {}
+    for weight in module.parameters():
+        there[id(weight)] = nn.Parameter(weight.detach().to(device), requires_grad=weight.requires_grad)
+    for buffer in module.buffers():
+        there[id(buffer)] = buffer.detach().to(device)
+    return copy.deepcopy(module, there)
 
 
 def halves(denoiser: Denoiser) -> Mapping[str, Asked]:

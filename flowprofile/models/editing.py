@@ -80,7 +80,7 @@ class SiteEdit:
             for part in chosen:
                 row = _applied(part, (self.layer, call), self.lanes[number], row)
             rows.append(row)
-        return a.index_copy(0, torch.tensor(list(self.parts), device=a.device), torch.stack(rows))
+        return a.index_copy(0, torch.tensor(list(self.parts)).to(a.device), torch.stack(rows))
 
 
 def edits(lanes: Sequence[Lane]) -> dict[str, SiteEdit]:
@@ -163,7 +163,7 @@ def _applied(part: Part, site: tuple[str, int], lane: Lane, row: Tensor) -> Tens
 
 
 def _ablated(part: Ablation, lane: Lane, row: Tensor) -> Tensor:
-    channels = torch.tensor(_channels(part, lane, len(row)), device=row.device)
+    channels = torch.tensor(_channels(part, lane, len(row))).to(row.device)
     old = row[channels]
     if part.mode == "zero":
         new = torch.zeros_like(old)

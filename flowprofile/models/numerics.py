@@ -9,11 +9,15 @@ import os
 import platform
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from flowprofile.heap import keep_heap
+from flowprofile.models.devices import CPU, use
+
+if TYPE_CHECKING:
+    import torch as torch
 
 THREADS: Final = 1
 """Threads of one process; work is spread over processes, which also scales better."""
@@ -27,6 +31,7 @@ class Numerics:
     """Canonical batch: every network call has this many rows."""
     dtype: str
     device: str
+    """What the network is computed on, as `devices.named` calls it."""
     instructions: str
     """Widest vector instructions the processor offers, as torch selects its kernels by them."""
     torch: str
@@ -43,12 +48,12 @@ class Numerics:
         return {name: value for name, value in asdict(self).items() if name != "decoder" or value}
 
 
-def numerics(batch: int, *, decoder: str = "") -> Numerics:
-    """The class of this process's results on the CPU."""
+def numerics(batch: int, *, device: str = CPU, decoder: str = "") -> Numerics:
+    """The class of this process's results."""
     return Numerics(
         batch=batch,
         dtype="float32",
-        device="cpu",
+        device=device,
         instructions=_instructions(),
         torch=_version("torch"),
         numpy=np.__version__,
@@ -59,14 +64,15 @@ def numerics(batch: int, *, decoder: str = "") -> Numerics:
     )
 
 
-def settle() -> None:
-    """Put this process into its numerics class. The only place where torch's switches are set."""
+def settle(device: str = CPU) -> "torch.device":
+    """Put this process into its numerics class, and say where torch computes. Torch's switches are set here and in `devices`."""
     import torch
 
     keep_heap()
     torch.set_num_threads(THREADS)
     torch.set_flush_denormal(True)
     torch.use_deterministic_algorithms(True, warn_only=True)
+    return use(device)
 
 
 def _version(package: str) -> str:

@@ -76,9 +76,10 @@ class Prompted(NetworkDenoiser):
         if number not in self._known:
             text = "" if number == NOTHING else self.card.labels.bits(number)
             told = self._encode(text)
-            self._known[number] = _zeros(self.card.config, len(told.tokens)) if number == NOTHING else told
-        tokens, pooled = self._known[number]
-        return Told(tokens.to(device), None if pooled is None else pooled.to(device))
+            told = _zeros(self.card.config, len(told.tokens)) if number == NOTHING else told
+            pooled = None if told.pooled is None else told.pooled.to(device)
+            self._known[number] = Told(told.tokens.to(device), pooled)
+        return self._known[number]
 
 
 def _zeros(config: Mapping[str, Any], tokens: int, device: torch.device | None = None) -> Told:
@@ -102,7 +103,7 @@ def _unet(model: Prompted, x: Tensor, t: Tensor, told: Told) -> Tensor:
     """Stable Diffusion 1 and 2; XL is also told the sizes of an image that nothing was cut off from."""
     added = {}
     if told.pooled is not None:
-        sizes = torch.tensor([*model.size, 0, 0, *model.size], dtype=x.dtype, device=x.device)
+        sizes = torch.tensor([*model.size, 0, 0, *model.size], dtype=x.dtype).to(x.device)
         added = {"added_cond_kwargs": {"text_embeds": told.pooled, "time_ids": sizes.expand(len(x), 6)}}
     out: Tensor = model.network(x, t, encoder_hidden_states=told.tokens, **added, return_dict=False)[0]
     return out

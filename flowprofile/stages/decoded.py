@@ -24,11 +24,11 @@ class DecodedParams(Table):
 
 
 @cache
-def _decoder(path: str) -> Any:
+def _decoder(path: str, device: str) -> Any:
     """Loaded once per process."""
     from flowprofile.models.decoder import decoder
 
-    return decoder(path)
+    return decoder(path, device)
 
 
 def _decoded(request: Request) -> list[Stage]:
@@ -44,7 +44,7 @@ def _decoded(request: Request) -> list[Stage]:
 
     def compute(block: xr.Dataset) -> xr.Dataset:
         latents = block["x_t"].transpose(CASE, TIME, CHANNEL, Y, X).values.astype(np.float32)
-        images = _decoder(path)(latents.reshape(-1, *latents.shape[2:]))
+        images = _decoder(path, context.device)(latents.reshape(-1, *latents.shape[2:]))
         images = images.reshape(*latents.shape[:2], channel, y, x)
         return xr.Dataset({"image": ((CASE, TIME, CHANNEL, Y, X), images)}, coords={TIME: block[TIME]})
 

@@ -118,7 +118,7 @@ class _Inverting:
             at = int(start[TIME].values[0])
             x, states = start["x_t"].transpose(CASE, TIME, ...).values[:, 0].astype(np.float32), []
         walk = invert(
-            self.watched.denoiser,
+            self.watched,
             cases,
             (at, torch.from_numpy(np.ascontiguousarray(x))),
             times[len(states) :],

@@ -98,7 +98,11 @@ def _looked(
         x = torch.from_numpy(np.stack([starts[row, at] for row, at in chosen]).astype(np.float32))
         watched.ask(lanes, x, outputs.values(), given.sources)
         for number, (row, at) in enumerate(chosen):
-            yield row, at, {layer: watched.shown[name][number].numpy() for layer, name in outputs.items()}
+            yield (
+                row,
+                at,
+                {layer: watched.shown[name][number].cpu().numpy() for layer, name in outputs.items()},
+            )
 
 
 def _regions(context: Context, mask: Mask, images: np.ndarray) -> np.ndarray:

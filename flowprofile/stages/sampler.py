@@ -129,7 +129,7 @@ class _Sampling:
             names = frozenset(name for name, at in asked.items() if t in at)
             # Nothing is looked at or done: the loop's own indices and labels are those of the lanes.
             if not names and not self.watched.interventions:
-                return self.watched.denoiser(x, index, label)
+                return self.watched(x, index, label)
             lanes = tuple(Lane(case, int(index[0]) + 1, t) for case in cases)
             eps = self.watched.ask(lanes, x, names, given.sources)
             gathered.take(lanes, self.watched.shown)

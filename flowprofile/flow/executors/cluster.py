@@ -59,7 +59,7 @@ class Cluster:
         """Join, and hand the order to every worker."""
         from flowprofile.flow.executors.holding import Holding
 
-        self._held = Holding(order)
+        self._held = Holding(order, here=self.here)
         self.join().register_plugin(self._held)
 
     def submit(self, numbers: tuple[int, ...], *, again: bool) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from distributed import WorkerPlugin
 
 from flowprofile.flow.executors.orders import Order, Result, carried_out
+from flowprofile.numbering import one_of_several
 
 _held: dict[str, Order] = {}
 """Orders by key, in a worker."""
@@ -18,13 +19,17 @@ _held: dict[str, Order] = {}
 class Holding(WorkerPlugin):  # type: ignore[misc]  # distributed has no types
     """Puts an order where `held` finds it."""
 
-    def __init__(self, order: Order) -> None:
+    def __init__(self, order: Order, *, here: bool) -> None:
+        """`here` says that the workers are this machine's, numbered by us; others are given their devices by who began them."""
         self.order = order
+        self._here = here
         self.name = f"flowprofile-{order.key}"
 
     def setup(self, worker: Any) -> None:
         """Called on each worker, when the plugin or the worker is new."""
         _held[self.order.key] = self.order
+        if self._here:
+            one_of_several(int(worker.name))
 
     def teardown(self, worker: Any) -> None:
         """Called when the order is done with."""

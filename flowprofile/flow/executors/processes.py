@@ -15,6 +15,7 @@ from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Any, Final
 
 from flowprofile.flow.executors.orders import Failed, Order, Result, carried_out
+from flowprofile.numbering import one_of_several
 
 WATCH: Final = 1.0
 """Seconds between two looks at whether the coordinator is still there."""
@@ -43,7 +44,7 @@ class Processes:
     def start(self, order: Order) -> None:
         """Begin the processes; each opens the order when it gets its first task."""
         self._order = order
-        self._pool = [self._begun() for _ in range(self.workers)]
+        self._pool = [self._begun(number) for number in range(self.workers)]
 
     def submit(self, numbers: tuple[int, ...], *, again: bool) -> None:
         """Give tasks to whoever is free, or keep them for who will be."""
@@ -58,7 +59,7 @@ class Processes:
                 continue
             result = _received(worker)
             if result is None:
-                self._pool[number] = self._begun()
+                self._pool[number] = self._begun(number)
                 worker.process.join()
                 if worker.given is not None:
                     yield Failed(worker.given, None, f"its process ended with {worker.process.exitcode}")
@@ -84,10 +85,10 @@ class Processes:
         """The processes, for a test that kills them."""
         return [worker.process.pid for worker in self._pool if worker.process.pid is not None]
 
-    def _begun(self) -> _Worker:
+    def _begun(self, number: int) -> _Worker:
         context: SpawnContext = multiprocessing.get_context("spawn")
         mine, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(theirs, self._order, os.getpid()), daemon=True)
+        process = context.Process(target=_serve, args=(theirs, self._order, os.getpid(), number), daemon=True)
         process.start()
         theirs.close()
         return _Worker(process, mine)
@@ -112,8 +113,9 @@ def _received(worker: _Worker) -> Result | None:
     return result
 
 
-def _serve(line: Any, order: Order, coordinator: int) -> None:
+def _serve(line: Any, order: Order, coordinator: int, number: int) -> None:
     """A worker's life."""
+    one_of_several(number)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the coordinator decides what an interrupt means
     threading.Thread(target=_end_with, args=(coordinator,), daemon=True).start()
     while True:
