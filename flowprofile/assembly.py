@@ -25,12 +25,12 @@ from flowprofile.flow.stage import Stage
 from flowprofile.guiding import embedding, guidance_fits, guidance_recipe, guided, prompted
 from flowprofile.intervening import Done, Model, interventions
 from flowprofile.kinds import Context, Kind, Request, checked, lookup
-from flowprofile.models import zoo
+from flowprofile.models import folders, zoo
 from flowprofile.models.card import ModelCard
 from flowprofile.models.devices import named
 from flowprofile.models.numerics import Numerics, numerics
 from flowprofile.models.sites import sites
-from flowprofile.sourcing import INVERTED, Real, real
+from flowprofile.sourcing import INVERTED, Latents, Real, real
 from flowprofile.stages import KINDS
 from flowprofile.stages.given import inversion
 from flowprofile.stages.masks import given_mask
@@ -104,14 +104,16 @@ def assemble(pipeline: Pipeline, text: Text | None = None, *, allow_code: bool =
         )
         for name, table in pipeline.stages.items()
     }
+    with _placed(text, "numerics", "device"):
+        device = named(pipeline.numerics.device)
     given = real(
-        pipeline, card, text, folder=_folder(text) or Path(), latent=_decoder_of(pipeline) is not None
+        pipeline, card, text, folder=_folder(text) or Path(), latents=_latents(pipeline, card, device)
     )
     told = given.labels if given is not None else None
     labels = told if told is not None else _labels(pipeline.cases.labels, card.labels, text)
     seeds = given.seeds if given is not None else pipeline.cases.seeds
     assert seeds is not None
-    context = _context(pipeline, found, labels, text, seeds=seeds, given=given)
+    context = _context(pipeline, found, labels, text, seeds=seeds, given=given, device=device)
     done = _interventions(pipeline, context, text)
     requests = {
         name: _request(name, pipeline.stages[name], kind, context, text) for name, kind in kinds.items()
@@ -156,13 +158,12 @@ def _context(
     *,
     seeds: tuple[int, ...],
     given: Real | None,
+    device: str,
 ) -> Context:
     sampler, card = pipeline.sampler, found.card
     guidance_fits(sampler, card, text)
     with _placed(text, "sampler"):
         steps = stepping(sampler, card, found.model)
-    with _placed(text, "numerics", "device"):
-        device = named(pipeline.numerics.device)
     return Context(
         card=card,
         schedule=steps.levels,
@@ -189,6 +190,21 @@ def _decoder_of(pipeline: Pipeline) -> str | None:
     """The folder of a latent model's pipeline; None for a model of images."""
     model = pipeline.model
     return model if isinstance(model, str) and zoo.has_decoder(model) else None
+
+
+def _latents(pipeline: Pipeline, card: ModelCard, device: str) -> Latents | None:
+    """What makes latents of given pictures; None for a model of images, or without pictures."""
+    path = _decoder_of(pipeline)
+    if path is None or pipeline.source is None:
+        return None
+
+    def opened() -> Any:
+        from flowprofile.models import autoencoder
+
+        return autoencoder.encoder(path, device)
+
+    shape = folders.image_shape(path, card.shape)
+    return Latents(shape, (-1.0, 1.0), folders.decoder_digest(path), opened)
 
 
 def _folder(text: Text) -> Path | None:

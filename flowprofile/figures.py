@@ -82,7 +82,7 @@ def strip(
         What was done to the model, by its value on the intervention axis; by default nothing.
     """
     data = node_of(tree, node)
-    whole = data["x_t"] if "x_t" in data else data["image"]
+    whole = data["x_t"] if "x_t" in data else data["decoded"]
     latents = whole.sizes[CHANNEL] not in (1, 3)
     whole = whole.isel({CHANNEL: slice(3)}) if latents else whole
     states = done_of(whole, intervention)

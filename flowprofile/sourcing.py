@@ -4,8 +4,9 @@ A picture is a value of the seed axis that is made of its content (`time.noised`
 any other, a changed picture is another one, and nothing about a folder is in a key but how its pictures are prepared.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,24 +27,47 @@ ROOM: Final = 64 << 20
 SHOWN: Final = 4
 
 
+@dataclass(frozen=True)
+class Latents:
+    """What makes a picture the latent of a model that knows no pixels."""
+
+    shape: tuple[int, int, int]
+    """Of the picture."""
+    pixel_range: tuple[float, float]
+    """Its black and white."""
+    digest: str
+    """What decides the latents."""
+    open: Callable[[], Callable[[NDArray[np.float32]], NDArray[np.float32]]]
+    """Loads the encoder: pictures [row channel y x] to latents."""
+
+    @cached_property
+    def encode(self) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+        """The encoder, loaded once per process."""
+        return self.open()
+
+
 @dataclass
 class Decoded:
-    """Pictures as a model's images, by seed; those decoded last are kept as far as `ROOM` goes."""
+    """Pictures as a model's states at t = 0, by seed; those made last are kept as far as `ROOM` goes."""
 
     of: Mapping[int, Picture]
     """By number of the image."""
     shape: tuple[int, int, int]
+    """Of the picture."""
     pixel_range: tuple[float, float]
+    latents: Latents | None = None
     _kept: dict[int, NDArray[np.float32]] = field(default_factory=dict)
 
     def __call__(self, seeds: Sequence[int]) -> NDArray[np.float32]:
-        """Images [case channel y x] in the model's own range."""
+        """States [case channel y x]: images in the model's own range, or their latents."""
         return np.stack([self._image(image_of(seed)) for seed in seeds])
 
     def _image(self, number: int) -> NDArray[np.float32]:
         if number not in self._kept:
             low, high = (np.float32(end) for end in self.pixel_range)
             image = pictures.decoded(self.of[number], self.shape) * (high - low) + low
+            if self.latents is not None:
+                image = self.latents.encode(image[None])[0]
             while self._kept and (len(self._kept) + 1) * image.nbytes > ROOM:
                 del self._kept[next(iter(self._kept))]
             self._kept[number] = image
@@ -71,18 +95,22 @@ class Real:
     def params(self) -> dict[str, Any]:
         """What decides its states, beside the pictures; part of every key."""
         own = {"purpose": PURPOSE} if self.how == NOISED else {"iterations": self.iterations}
-        return {"source": self.how, "prepared": pictures.PREPARATION, **own}
+        latents = self.images.latents
+        encoded = {} if latents is None else {"encoder": latents.digest}
+        return {"source": self.how, "prepared": pictures.PREPARATION, **own, **encoded}
 
 
-def real(pipeline: Pipeline, card: ModelCard, text: Text, *, folder: Path, latent: bool) -> Real | None:
+def real(
+    pipeline: Pipeline, card: ModelCard, text: Text, *, folder: Path, latents: Latents | None
+) -> Real | None:
     """The pictures of a definition, looked at but not decoded; None where it has no source.
 
     Parameters
     ----------
     folder
         Where relative paths begin.
-    latent
-        Whether the model's states are latents of another network.
+    latents
+        What makes latents of pictures, of a model whose states are latents.
 
     Raises
     ------
@@ -92,9 +120,12 @@ def real(pipeline: Pipeline, card: ModelCard, text: Text, *, folder: Path, laten
     source = pipeline.source
     if source is None:
         return None
-    _images_fit(card, text, latent=latent)
+    shape, pixel_range = (
+        (card.shape, card.pixel_range) if latents is None else (latents.shape, latents.pixel_range)
+    )
+    _images_fit(card, shape, text)
     _sampler_fits(pipeline, source, text)
-    found = _pictures(source, card, text, folder)
+    found = _pictures(source, shape[0], text, folder)
     seeds = _chosen(
         [(seed_of(one.digest, draw), one) for one in found for draw in range(source.draws)],
         pipeline.cases.seeds,
@@ -114,7 +145,7 @@ def real(pipeline: Pipeline, card: ModelCard, text: Text, *, folder: Path, laten
             "digest": {seed: one.digest for seed, one in seeds},
             "draw": {seed: draw_of(seed) for seed, _ in seeds},
         },
-        images=Decoded({image_of(seed): one for seed, one in by_seed.items()}, card.shape, card.pixel_range),
+        images=Decoded({image_of(seed): one for seed, one in by_seed.items()}, shape, pixel_range, latents),
         labels=None if told is None else tuple(sorted(set(told.values()))),
         told=told,
         iterations=source.iterations,
@@ -142,13 +173,13 @@ def needs_labels(real: Real | None, place: str) -> None:
         )
 
 
-def _images_fit(card: ModelCard, text: Text, *, latent: bool) -> None:
-    if latent or card.shape[0] not in (1, 3):
+def _images_fit(card: ModelCard, shape: tuple[int, int, int], text: Text) -> None:
+    if shape[0] not in (1, 3):
         raise DefinitionError(
-            f"{card.name!r} works on {'latents' if latent else 'arrays'} of"
-            f" {' x '.join(map(str, card.shape))}, and a source gives pictures ({text.place(['source'])}).",
-            consequence="A picture would first have to be encoded, which is not done here.",
-            remedy="use a model of gray or RGB images",
+            f"{card.name!r} works on arrays of {' x '.join(map(str, shape))}, and a source gives pictures"
+            f" ({text.place(['source'])}).",
+            consequence="A picture would first have to be encoded, and what encodes it is not here.",
+            remedy="use a model of gray or RGB images, or of latents the folder of the whole pipeline, with its vae",
         )
 
 
@@ -181,13 +212,13 @@ def _sampler_fits(pipeline: Pipeline, source: SourceTable, text: Text) -> None:
         )
 
 
-def _pictures(source: SourceTable, card: ModelCard, text: Text, folder: Path) -> list[Picture]:
+def _pictures(source: SourceTable, channels: int, text: Text, folder: Path) -> list[Picture]:
     place = text.place(["source", "images"])
     if isinstance(source.images, str):
         paths: Iterable[Path] = pictures.listed(folder / source.images, place=place)
     else:
         paths = (folder / name for name in source.images)
-    found = [pictures.looked_at(path, channels=card.shape[0], place=place) for path in paths]
+    found = [pictures.looked_at(path, channels=channels, place=place) for path in paths]
     if len(found) * source.draws > MAX_SEEDS:
         raise DefinitionError(
             f"{len(found)} images with {source.draws} draws are {len(found) * source.draws} cases ({place}).",

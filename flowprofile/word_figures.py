@@ -138,7 +138,7 @@ def _behind(
     tree: xr.DataTree, label: int, seed: int, intervention: str, times: Sequence[int]
 ) -> tuple[dict[int, np.ndarray], str]:
     """The picture behind the maps of each state, [y x channel] in 0..1, and what it is."""
-    for node, variable, told in (("decoded", "image", "decoded"), ("trajectory", "x_t", "state")):
+    for node, variable, told in (("decoded", "decoded", "decoded"), ("trajectory", "x_t", "state")):
         if node not in tree.children or variable not in tree.children[node].data_vars:
             continue
         whole = done_of(tree.children[node].to_dataset()[variable], intervention)

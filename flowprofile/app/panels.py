@@ -16,7 +16,7 @@ from flowprofile.app.blocks import Picture, status_of
 from flowprofile.app.lines import LOOKED_UP
 from flowprofile.axes import CHANNEL, GUIDANCE, LAYER, PIXEL, TIME, X, Y
 
-IMAGES: Final = ("x_t", "x0_hat", "image")
+IMAGES: Final = ("x_t", "x0_hat", "decoded")
 """Variables whose channels are colours."""
 ENERGIES: Final = ("gradient_energy",)
 """Kinds of nodes whose values are squares; their roots are shown."""

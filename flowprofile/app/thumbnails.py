@@ -18,7 +18,7 @@ MOST: Final = 64
 """Pictures of one answer."""
 SIDE: Final = 64
 """Pixels of a side at most; of larger pictures blocks are averaged."""
-SAMPLES: Final = (("trajectory", "x_t"), ("decoded", "image"))
+SAMPLES: Final = (("trajectory", "x_t"), ("decoded", "decoded"))
 """Where finished pictures are, the latter of latent models."""
 
 

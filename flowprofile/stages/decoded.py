@@ -26,7 +26,7 @@ class DecodedParams(Table):
 @cache
 def _decoder(path: str, device: str) -> Any:
     """Loaded once per process."""
-    from flowprofile.models.decoder import decoder
+    from flowprofile.models.autoencoder import decoder
 
     return decoder(path, device)
 
@@ -46,14 +46,14 @@ def _decoded(request: Request) -> list[Stage]:
         latents = block["x_t"].transpose(CASE, TIME, CHANNEL, Y, X).values.astype(np.float32)
         images = _decoder(path, context.device)(latents.reshape(-1, *latents.shape[2:]))
         images = images.reshape(*latents.shape[:2], channel, y, x)
-        return xr.Dataset({"image": ((CASE, TIME, CHANNEL, Y, X), images)}, coords={TIME: block[TIME]})
+        return xr.Dataset({"decoded": ((CASE, TIME, CHANNEL, Y, X), images)}, coords={TIME: block[TIME]})
 
     return [
         Stage(
             name=request.name,
             kind="decoded",
             group=request.name,
-            version=1,
+            version=2,
             params={"decoder": folders.decoder_digest(path)},
             needs=tuple(Need(need) for need in request.needs),
             times=generated(request.params.keep, context.grid),
@@ -67,9 +67,9 @@ def _promise(context: Context, shape: tuple[int, int, int]) -> Any:
     channel, y, x = shape
     axes = {CHANNEL: np.arange(channel), Y: np.arange(y), X: np.arange(x)}
     attrs = {"long_name": "state as an image", "units": "pixel value", "pixel_range": [-1.0, 1.0]}
-    return array_promise("image", (CHANNEL, Y, X), axes, context, attrs=attrs)
+    return array_promise("decoded", (CHANNEL, Y, X), axes, context, attrs=attrs)
 
 
 KINDS = (
-    Kind("decoded", 1, DecodedParams, _decoded, summary="states of a latent model, decoded into images"),
+    Kind("decoded", 2, DecodedParams, _decoded, summary="states of a latent model, decoded into images"),
 )

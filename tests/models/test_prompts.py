@@ -57,7 +57,7 @@ def test_latents_and_image_are_those_of_the_pipeline_itself(model, tree, monkeyp
         found = x.sel(label=prompt_number(prompt), time=0).transpose("seed", ...).values
         assert np.abs(found - wanted).max() <= 1e-5 * max(1.0, np.abs(wanted).max())
         image = own(**how, latents=latents.clone(), output_type="pt").images.numpy()
-        decoded = tree["decoded"]["image"].isel(intervention=0, time=0).sel(label=prompt_number(prompt))
+        decoded = tree["decoded"]["decoded"].isel(intervention=0, time=0).sel(label=prompt_number(prompt))
         assert np.abs((decoded.transpose("seed", ...).values / 2 + 0.5).clip(0, 1) - image).max() <= 1e-5
 
 

@@ -84,7 +84,7 @@ def like_the_pipelines(family, model, into, ours, theirs):
         x = tree["trajectory"]["x_t"].isel(intervention=0).sel(label=prompt_number(prompt), time=0)
         found = x.transpose("seed", ...).values
         assert is_close(found, own(family, model, prompt, output_type="latent", **theirs))
-        image = tree["decoded"]["image"].isel(intervention=0, time=0).sel(label=prompt_number(prompt))
+        image = tree["decoded"]["decoded"].isel(intervention=0, time=0).sel(label=prompt_number(prompt))
         wanted = own(family, model, prompt, output_type="pt", **theirs)
         assert is_close((image.transpose("seed", ...).values / 2 + 0.5).clip(0, 1), wanted)
         ends.append(found)
