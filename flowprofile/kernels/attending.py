@@ -5,13 +5,17 @@ which somebody wants to look pay for the probabilities.
 """
 
 from collections.abc import Sequence
+from typing import Final
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from flowprofile.models.sites import Attends, JointlyAttends
+from flowprofile.models.sites import Attends, JointlyAttends, RotarilyAttends
 from flowprofile.objects.probes import Attention
+
+THETA: Final = 10_000.0
+"""The slowest pair of features turns by one radian in so many places."""
 
 
 def probabilities(attends: Attends, q: Tensor, k: Tensor) -> Tensor:
@@ -55,12 +59,44 @@ def _maps(probe: Attention, attends: Attends, given: Sequence[Tensor]) -> Tensor
 def _joint(attends: JointlyAttends, given: Sequence[Tensor]) -> Tensor:
     """[head query key] of one lane: of the picture's places, to the picture and to the text behind it."""
     q, *keys = (_by_head(attends, source, part) for source, part in zip(attends.sources, given, strict=True))
+    if isinstance(attends, RotarilyAttends):
+        q, keys = _turned(attends, q, keys)
     found = torch.softmax(q @ torch.cat(keys, dim=1).transpose(1, 2) * attends.scale, dim=-1)
     return found[:, :, keys[0].shape[1] :] if attends.words else found
 
 
+def _turned(attends: RotarilyAttends, q: Tensor, keys: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    """Queries and keys of the picture turned by their places, and the text's keys."""
+    places = attends.grid[0] * attends.grid[1]
+    if len(keys) == 1:
+        text = q.shape[1] - places
+        q, keys = q[:, text:], [keys[0][:, text:], keys[0][:, :text]]
+    angles = _angles(attends.grid, attends.widths)
+    cos, sin = (part.to(q) for part in (angles.cos(), angles.sin()))
+
+    def turn(one: Tensor) -> Tensor:
+        real, imaginary = one.reshape(*one.shape[:-1], -1, 2).unbind(-1)
+        return torch.stack([real * cos - imaginary * sin, imaginary * cos + real * sin], dim=-1).flatten(-2)
+
+    return turn(q), [turn(keys[0]), keys[1]]
+
+
+def _angles(grid: tuple[int, int], widths: Sequence[int]) -> Tensor:
+    """By how much each pair of features is turned at each place, [place pair] in radians."""
+    y, x = (
+        index.flatten() for index in torch.meshgrid(*(torch.arange(side) for side in grid), indexing="ij")
+    )
+    found = [
+        at.double()[:, None] * THETA ** -(torch.arange(0, width, 2).double() / width)
+        for at, width in zip((torch.zeros_like(y), y, x), widths, strict=True)
+    ]
+    return torch.cat(found, dim=1)
+
+
 def _by_head(attends: JointlyAttends, source: str, given: Tensor) -> Tensor:
     """Queries or keys as [head token feature]; a picture's projections lie on their grid, [feature y x]."""
+    if isinstance(attends, RotarilyAttends):
+        return given.transpose(0, 1)
     if source.startswith("norm_"):
         return given
     tokens = given if given.ndim == 2 else given.flatten(1).T

@@ -75,6 +75,22 @@ class JointlyAttends(Attends):
 
 
 @dataclass(frozen=True)
+class RotarilyAttends(JointlyAttends):
+    """Joint attention whose queries and keys are turned by their places, a text's by none (FLUX; Su et al. 2021).
+
+    With two sources a text and, behind it, the picture are one stream.
+    """
+
+    widths: tuple[int, ...] = ()
+    """Features of a head that are turned by an index that is 0 everywhere, by y, and by x."""
+
+    @property
+    def text(self) -> bool:
+        """Always: in one stream or in two."""
+        return True
+
+
+@dataclass(frozen=True)
 class Site:
     """One module's output."""
 
@@ -163,13 +179,43 @@ def probed(model: "Denoiser") -> dict[str, Site]:
         site = _picture(shape, model.card.shape)
         if site is not None:
             found[name] = replace(site, select=None if several is None else int(several[2]))
-    return {name: replace(site, attends=_attends(name, modules[name], site)) for name, site in found.items()}
+    widths = tuple(getattr(getattr(model.module, "config", None), "axes_dims_rope", ()))
+    return {
+        name: replace(
+            site, attends=_rotary(name, modules[name], site, widths) or _attends(name, modules[name], site)
+        )
+        for name, site in found.items()
+    }
 
 
 BY_HEAD: Final = ("norm_q", "norm_k", "norm_added_q", "norm_added_k")
 """Modules of attention that put out [case head token feature], which is no picture."""
 JOINT: Final = "JointAttnProcessor2_0"
 """How Stable Diffusion 3 attends: the picture's keys and a text's behind them, each normalised by head or not."""
+
+
+ROTARY: Final = "FluxAttnProcessor"
+"""How FLUX attends: joined, normalised by head, and turned by place."""
+
+
+def _rotary(name: str, module: Any, site: Site, widths: tuple[int, ...]) -> RotarilyAttends | None:
+    """The facts of FLUX's attention: of a joint block's module, or of a whole block of one stream.
+
+    There the module itself puts out text and picture together, which lie on no grid.
+    """
+    within = "attn." if hasattr(module, "attn") and hasattr(module, "proj_mlp") else ""
+    attention = module.attn if within else module
+    if type(getattr(attention, "processor", None)).__name__ != ROTARY or not widths:
+        return None
+    sources = [f"{within}norm_q", f"{within}norm_k", *([] if within else ["norm_added_k"])]
+    return RotarilyAttends(
+        name,
+        int(attention.heads),
+        float(attention.head_dim) ** -0.5,
+        grid=(site.y, site.x),
+        sources=tuple(sources),
+        widths=widths,
+    )
 
 
 def _attends(name: str, module: Any, site: Site) -> Attends | None:

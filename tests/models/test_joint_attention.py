@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import saved_transformers
 import torch
+from diffusers.models.embeddings import apply_rotary_emb
 
 import flowprofile as fp
 from flowprofile.conditioning.labels import prompt_number
@@ -126,3 +127,70 @@ def test_attention_to_the_picture_alone_has_no_words(tmp_path):
         fp.profile(str(model), seeds="0:1", labels=[CAT], into=tmp_path / "s", sampler=SAMPLER,
                    stages={"word_maps": {"layers": "*.attn2"}})  # fmt: skip
     assert 'layers = "*.attn"' in str(caught.value)
+
+
+class Rotated:
+    """FLUX's attention by matrix products, turned by diffusers' own table of places."""
+
+    def __init__(self, kept, name):
+        self.kept, self.name = kept, name
+
+    def __call__(
+        self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, image_rotary_emb=None
+    ):
+        def by_head(tokens, project, norm=None):
+            heads = project(tokens).unflatten(-1, (attn.heads, -1))
+            return heads if norm is None else norm(heads)
+
+        q, k, v = (
+            by_head(hidden_states, *how)
+            for how in ((attn.to_q, attn.norm_q), (attn.to_k, attn.norm_k), (attn.to_v,))
+        )
+        text = 0
+        if encoder_hidden_states is not None:
+            text = encoder_hidden_states.shape[1]
+            q, k, v = (torch.cat([by_head(encoder_hidden_states, *how), own], dim=1) for own, how in (
+                (q, (attn.add_q_proj, attn.norm_added_q)), (k, (attn.add_k_proj, attn.norm_added_k)), (v, (attn.add_v_proj,))))  # fmt: skip
+        q, k = (apply_rotary_emb(one, image_rotary_emb, sequence_dim=1) for one in (q, k))
+        q, k, v = (one.transpose(1, 2) for one in (q, k, v))
+        shares = torch.softmax(q @ k.transpose(2, 3) / np.sqrt(q.shape[-1]), dim=-1)
+        words = q.shape[2] - PICTURE
+        self.kept[self.name] = torch.cat([shares[:, :, words:, words:], shares[:, :, words:, :words]], dim=-1)
+        out = (shares @ v).transpose(1, 2).flatten(2)
+        return (attn.to_out[0](out[:, text:]), attn.to_add_out(out[:, :text])) if text else out
+
+
+def test_flux_attends_by_place_and_its_maps_are_those_written_out(tmp_path):
+    model, layers = (
+        saved_transformers.folder("flux"),
+        ["transformer_blocks.0.attn", "single_transformer_blocks.0"],
+    )
+    tree = fp.profile(
+        str(model), seeds="0:2", labels=[PETS], into=tmp_path / "s", sampler={"rule": "scheduler", "steps": 3},
+        stages={"trajectory": {}, "attention_maps": {"heads": "each", "layers": layers}, "word_maps": {"layers": layers}},
+    )  # fmt: skip
+    t_from, t = tree["trajectory"].time.values.tolist()[1:3]
+    denoiser, kept = zoo.load(model, zoo.card(model)), {}
+    x = torch.from_numpy(
+        tree["trajectory"]["x_t"].isel(intervention=0, label=0).sel(time=t_from).transpose("seed", ...).values
+    )
+    told = tree["trajectory"].timestep.sel(time=t_from).item()
+    number = denoiser.card.labels.parse(PETS)
+    call = (x, torch.tensor([told, told]), torch.tensor([number, number]))
+    fused = denoiser._predicted(*call)
+    for name, module in denoiser.module.named_modules():
+        if name.endswith(".attn"):
+            module.set_processor(Rotated(kept, name))
+    assert torch.allclose(denoiser._predicted(*call), fused, atol=1e-5)
+    for layer in layers:
+        found = tree["attention_maps"].children[layer]["attention"].isel(intervention=0, label=0).sel(time=t)
+        assert found.sizes["token"] == PICTURE + 512
+        found = found.transpose("seed", "head", "y", "x", "token").values
+        assert np.abs(found.sum(-1) - 1).max() <= 1e-5
+        wanted = kept[layer.removesuffix(".attn") + ".attn"].numpy().reshape(found.shape)
+        assert np.abs(found - wanted).max() <= 1e-5
+        # One that is turned otherwise is told apart: nearer places attend more.
+        assert np.abs(found - wanted[..., ::-1, :, :]).max() > 1e-4
+    words = tree["word_maps"]["attention"]
+    assert words.sizes["token"] == 512
+    assert 0.05 < words.sum("token").values.mean() < 1
