@@ -15,6 +15,7 @@ import xarray as xr
 from flowprofile.app.asked import Query, Where, case_of
 from flowprofile.app.blocks import Picture
 from flowprofile.app.catalogue import titles_of
+from flowprofile.app.notes import of_comparison
 from flowprofile.app.panels import panel, pictures
 from flowprofile.app.parting import Pair, layers_of, parting
 from flowprofile.app.profiles import Profiles
@@ -77,7 +78,7 @@ def compare(
     shared = _shared(sides)
     chosen = _chosen(shared, asked.get("object"))
     shown = shared[chosen] if chosen else []
-    return {
+    found = {
         "sides": [side.told for side in sides],
         "objects": [f"{node}:{variable}" for node, variable in shared],
         "object": None if chosen is None else ":".join(chosen),
@@ -90,6 +91,7 @@ def compare(
             for at, side in enumerate(sides[1:], 1)
         ],
     }
+    return {**found, "notes": of_comparison(asked, found)}
 
 
 def sides_of(profiles: Profiles, asked: Query, others: Mapping[str, Profiles]) -> list[Side]:

@@ -26,6 +26,7 @@ from flowprofile.app.lines import (
     over_pixels,
     seeds_kept,
 )
+from flowprofile.app.notes import of_measures
 from flowprofile.app.remedies import grown
 from flowprofile.axes import INTERVENTION, LABEL, LAYER, PIXEL, SEED, TIME
 from flowprofile.captions import caption
@@ -102,6 +103,8 @@ def measures(tree: xr.DataTree, asked: Query) -> dict[str, Any]:
         "python": f"{IMPORTS}\n{opening(tree)}",
         "measures": [_measure(tree, curve, where, asked.all(LAYER)) for curve in wanted],
     }
+    layers = [str(v) for curve in wanted if LAYER in curve.axes for v in curve.array[LAYER].values.tolist()]
+    found["notes"] = of_measures(asked, found, list(dict.fromkeys(layers)))
     if not wanted:
         found["missing"] = grown(url_of(tree), {"stages.step_ssim": {"use": "ssim"}})
     return found

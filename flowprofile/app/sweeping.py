@@ -14,6 +14,7 @@ import xarray as xr
 from flowprofile.app.asked import Query
 from flowprofile.app.curves import opening, plain, url_of
 from flowprofile.app.lines import PRESENT, Curve, Line, Values, curves, over_pixels
+from flowprofile.app.notes import of_table
 from flowprofile.app.remedies import grown
 from flowprofile.axes import CASE_AXES, INTERVENTION, LABEL, OTHER, PIXEL, SEED, TIME
 from flowprofile.captions import caption
@@ -146,23 +147,31 @@ def sweep(tree: xr.DataTree, asked: Query) -> dict[str, Any]:
     chosen = _chosen(offered, asked)
     cases = cases_of(tree, asked)
     order = _order(tree, cases, chosen, offered, asked)
-    first, most = asked.number("offset") or 0, asked.number("limit") or PAGE
-    page = order[max(0, first) : max(0, first) + min(PAGE, max(1, most))]
+    wanted = asked.number("limit")
+    most = PAGE if wanted is None else min(PAGE, max(1, wanted))
+    first = _first(asked.number("offset") or 0, most, len(order))
+    page = order[first : first + most]
     found: dict[str, Any] = {
         "columns": [column.told for column in chosen],
         "offered": [{"name": c.name, "title": c.told["title"]} for c in offered],
         "most": COLUMNS,
         "sort": asked.get("sort", SEED),
         "order": asked.get("order", "asc"),
-        "offset": max(0, first),
+        "offset": first,
         "cases": len(order),
         "note": f"the first {len(order):,} of {cases.computed:,} computed cases" if cases.cut else "",
         "rows": rows(tree, Cases(cases.places[page], len(page)), chosen),
         "python": f"import flowprofile as fp\n{opening(tree)}",
     }
+    found["notes"] = of_table(asked, found, most=PAGE)
     if not cases.computed:
         found["missing"] = grown(url_of(tree), {"stages.trajectory": {"keep": [0]}})
     return found
+
+
+def _first(offset: int, most: int, cases: int) -> int:
+    """Where a page begins: at what is asked for, and beyond the end at the last page."""
+    return max(0, offset if offset < cases else (cases - 1) // most * most)
 
 
 def cases_of(tree: xr.DataTree, asked: Query) -> Cases:

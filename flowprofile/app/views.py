@@ -12,6 +12,7 @@ import xarray as xr
 from flowprofile.app.asked import Query, case_of
 from flowprofile.app.blocks import Picture
 from flowprofile.app.network import schematic
+from flowprofile.app.notes import of_pictures
 from flowprofile.app.panels import marks, panel, pictures
 from flowprofile.app.remedies import ensured, grown
 from flowprofile.errors import FlowProfileError, StoreError, nearest
@@ -42,8 +43,9 @@ def picture_view(name: str, url: str, run: str, tree: xr.DataTree, asked: Query)
     where = case_of(tree, asked)
     known = pictures(tree)
     offered = _distinct([p for kind in KINDS[name] for p in known.get(kind, [])])
-    if name == "gradients" and not asked.all("layer"):
-        offered = _of_one_sort(offered, asked.get("object"))
+    sorts = _sorts(offered, asked.get("object")) if name == "gradients" else []
+    if sorts and not asked.all("layer"):
+        offered = [p for p in offered if _sort(p) == sorts[0]]
     chosen = _chosen(name, offered, asked)
     found: dict[str, Any] = {
         "view": name,
@@ -66,8 +68,12 @@ def picture_view(name: str, url: str, run: str, tree: xr.DataTree, asked: Query)
         found["grow"] = grown(url, {"stages.activations.layers": ["LAYER"]})
     if name == "gradients":
         found["marks"] = marks(tree, "gradient_channel", where)
+        found["objects"] = sorts
     if name in ("sample", "activations", "gradients"):
         found["regions"] = region_pixels(tree)
+    found["notes"] = of_pictures(
+        name, asked, found, tuple(dict(tree.attrs.get("model", {})).get("shape", ()))
+    )
     return found
 
 
@@ -79,11 +85,15 @@ def _distinct(offered: Sequence[Picture]) -> list[Picture]:
     ]
 
 
-def _of_one_sort(offered: Sequence[Picture], sort: str) -> list[Picture]:
+def _sort(picture: Picture) -> str:
     """Gradients on pixels, or at layers: their maps are of different things, and so are their channels."""
-    layers = [p for p in offered if "layer" in p.array.attrs]
-    pixels = [p for p in offered if "layer" not in p.array.attrs]
-    return (layers or pixels) if sort == "layers" else (pixels or layers)
+    return "layers" if "layer" in picture.array.attrs else "pixels"
+
+
+def _sorts(offered: Sequence[Picture], wanted: str) -> list[str]:
+    """The sorts that are stored, the one that is shown first."""
+    held = {_sort(p) for p in offered}
+    return sorted(held, key=lambda sort: (sort != wanted, sort != "pixels"))
 
 
 def _offer(picture: Picture) -> dict[str, Any]:

@@ -139,7 +139,7 @@ def test_an_address_without_a_state_means_the_same_in_every_view(page, address):
 
 def test_a_mask_that_is_none_is_named_and_not_shown(page, address):
     at(page, address, "/sample?mask=5,99999")
-    assert "99999 is no region and no pixel from 0 to 1023" in page.locator("#said").inner_text()
+    assert "mask=99999. There are the pixels 0 to 1023 and the regions" in page.locator(".unmet").inner_text()
     assert page.locator(".mask .code").count() == 0
 
 

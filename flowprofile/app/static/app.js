@@ -3,12 +3,14 @@
 import { drawControls } from "app/controls.js";
 import { code, copy, make, say } from "app/dom.js";
 import { listenToKeys, showHelp } from "app/keys.js";
+import { showNotes, unmet } from "app/notes.js";
 import { json, silence } from "app/source.js";
-import { address, listen, read, set, VIEWS } from "app/state.js";
+import { address, common, listen, read, set, VIEWS, visit } from "app/state.js";
 import { drawTheme } from "app/theme.js";
 import { tokenField } from "app/token.js";
 
 const main = document.getElementById("view");
+const notes = make("div", { class: "unmet", role: "status" });
 const app = { catalogue: null, run: null, handle: null, set, read, busy, reload, move };
 let opening = 0;
 let pending = 0;
@@ -46,9 +48,10 @@ async function open() {
     const handle = await opened(root, app);
     if (turn !== opening) return handle?.close?.();
     app.handle = handle;
-    main.replaceChildren(root);
+    main.replaceChildren(notes, root);
     drawControls(app);
     await handle.move?.(["time", "channel"]);
+    drawNotes();
   } catch (error) {
     if (turn !== opening) return;
     drawControls(app);
@@ -62,9 +65,15 @@ async function move(changed) {
   if (changed.every((name) => moves.includes(name))) {
     drawControls(app);
     await app.handle.move(changed);
-    return;
+    return drawNotes();
   }
   await open();
+}
+
+/** Say what the address asks for and the view does not have. */
+function drawNotes() {
+  const { words = {}, notes: said = [] } = app.handle ?? {};
+  showNotes(notes, [...unmet(words, read().params), ...said]);
 }
 
 function refusal(error) {
@@ -78,16 +87,13 @@ function refusal(error) {
 }
 
 function drawViews(open) {
-  const { params } = read();
-  const kept = new URLSearchParams();
-  for (const name of ["run", "intervention", "label", "seed", "time", "mask"]) if (params.get(name)) kept.set(name, params.get(name));
   const names = Object.keys(VIEWS).filter((name) => name !== "run" || app.catalogue.runs_allowed);
   document.getElementById("views").replaceChildren(...names.map((name) => make("a", {
-    href: address(name, kept), "aria-current": name === open ? "page" : null,
+    href: address(name, common()), "aria-current": name === open ? "page" : null,
     on: { click: (event) => {
       if (event.metaKey || event.ctrlKey || event.shiftKey) return;
       event.preventDefault();
-      set({ ...Object.fromEntries([...read().params.keys()].filter((key) => !kept.has(key)).map((key) => [key, null])) }, { view: name, push: true });
+      visit(name);
     } },
   }, VIEWS[name])));
 }

@@ -1,6 +1,7 @@
 // The controls above every view: which case, which state, which channel.
 
 import { make, picker, say } from "app/dom.js";
+import { wholeOf } from "app/notes.js";
 import { read, set } from "app/state.js";
 
 const form = document.getElementById("controls");
@@ -13,7 +14,7 @@ let playing = null;
 export function drawControls(app) {
   const { view, params } = read();
   const handle = app.handle ?? {};
-  const shape = JSON.stringify([view, app.run.name, app.catalogue.runs.length, handle.times?.length, handle.channels, handle.noCase, app.run.seeds]);
+  const shape = JSON.stringify([view, app.run.name, app.catalogue.runs.length, handle.times?.length, handle.channels, handle.noCase, app.run.seeds, app.run.labels.length, app.run.interventions.length]);
   if (shape !== drawn) {
     form.replaceChildren(...(handle.noCase ? runPicker(app) : [...runPicker(app), ...casePickers(app)]), ...timeSlider(app), ...channelSlider(app));
     drawn = shape;
@@ -24,8 +25,7 @@ export function drawControls(app) {
 /** The kept state the address means, or the nearest one; half way where it means none, the same in every view. */
 export function timeOf(times, params = read().params) {
   if (!times?.length) return null;
-  const asked = Number.parseInt(params.get("time"), 10);
-  return nearest(times, Number.isNaN(asked) ? HALF_WAY : asked);
+  return nearest(times, wholeOf(params.get("time")) ?? HALF_WAY);
 }
 
 /** The state of these that is nearest to another. */
@@ -35,7 +35,7 @@ export function nearest(times, wanted) {
 
 /** The channel the address means, within what there is. */
 export function channelOf(channels, params = read().params) {
-  return Math.max(0, Math.min((channels || 1) - 1, Number(params.get("channel") ?? 0) || 0));
+  return Math.max(0, Math.min((channels || 1) - 1, wholeOf(params.get("channel")) ?? 0));
 }
 
 /** The seed the address means: the first where it names none. */

@@ -2,7 +2,7 @@
 
 import { make } from "app/dom.js";
 import { seedBeside, step } from "app/controls.js";
-import { set, VIEWS } from "app/state.js";
+import { set, VIEWS, visit } from "app/state.js";
 
 const KEYS = [
   ["← →", "one kept state towards noise, towards the image"],
@@ -28,7 +28,7 @@ export function listenToKeys(app) {
     }[event.key];
     const view = Object.keys(VIEWS)[Number(event.key) - 1];
     if (does) does();
-    else if (view && (view !== "run" || app.catalogue.runs_allowed)) set({}, { view, push: true });
+    else if (view && (view !== "run" || app.catalogue.runs_allowed)) visit(view);
     else return;
     event.preventDefault();
   });

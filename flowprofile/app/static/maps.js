@@ -4,26 +4,28 @@ import { channelOf, nearest, timeOf } from "app/controls.js";
 import { make, notComputed, picker, save } from "app/dom.js";
 import { picture, summed, weighted } from "app/half.js";
 import { field, pixelsOf, resampled } from "app/masks.js";
+import { among, below, kept, masked } from "app/notes.js";
 import { reach, sampleOf, TITLES } from "app/images.js";
 import { Panel, together } from "app/panel.js";
 import { blocks, cached, isComing, json } from "app/source.js";
 import { read, set } from "app/state.js";
 
 const BESIDE = 60;
+const COLOURS = [["", "one scale for all t"], ["each", "each picture its own"], ["log", "one scale, logarithmic"], ["clip", "each its own, clipped at 95 %"]];
 
 /** Open a view of maps: panels as the server describes them, and what moves them. */
-export async function openMaps(root, app, view, { tools = [], before = () => [], after = () => [], more = null } = {}) {
+export async function openMaps(root, app, view, { tools = () => [], words = () => ({}), before = () => [], after = () => [], more = null } = {}) {
   const told = await json(view, paramsOf(read().params));
-  const maps = new Maps(told, app, tools);
+  const maps = new Maps(told, app, tools(told));
   if (told.missing) root.append(...before(told, maps), notComputed(told.missing, `Nothing of this is stored in this run.`));
   else root.append(...before(told, maps), maps.element, ...after(told, maps));
-  return maps.handle(more);
+  return maps.handle(words(told), more);
 }
 
 /** The parameters the server is asked with: what moves in the browser is not among them. */
 export function paramsOf(params) {
   const kept = new URLSearchParams();
-  for (const [name, value] of params) if (!["time", "channel", "show", "mask", "colour", "panel"].includes(name)) kept.append(name, value);
+  for (const [name, value] of params) if (!["time", "channel", "show", "mask", "colour"].includes(name)) kept.append(name, value);
   return kept;
 }
 
@@ -42,8 +44,9 @@ class Maps {
     this.element = make("div", {}, this.#tools(tools), make("div", { class: "panels" }, this.#all().map((panel) => panel.element)));
   }
 
-  handle(more) {
+  handle(words, more) {
     return {
+      words: this.told.panels.length ? { ...this.#words(), ...words } : {},
       times: this.times, channels: this.channels, channelName: nameOf(this.told.panels),
       channelTold: (channel) => ({ one: `${channel} of ${this.channels}`, sum: "all of them, summed" })[this.show(read().params)] ?? "each layer its own c*",
       moves: ["time", "channel", "show", "mask", "colour"],
@@ -52,6 +55,16 @@ class Maps {
       python: () => this.#python(),
       png: async () => save(`${this.told.view}.png`, await together(this.#all(), this.#title())),
       csv: () => save(`${this.told.view}.csv`, this.#csv(), "text/csv"),
+    };
+  }
+
+  /** What an address may say of where the view stands. */
+  #words() {
+    const { regions } = this.told;
+    return {
+      time: kept(this.times, timeOf), channel: below(this.channels), show: among(this.shows().map(([name]) => name), "it is left out"),
+      colour: among(COLOURS.map(([name]) => name).filter(Boolean), "one scale for all t is shown"),
+      ...(regions ? { mask: masked(regions, this.image[0] * this.image[1]) } : {}),
     };
   }
 
@@ -86,7 +99,7 @@ class Maps {
       [block] = await blocks(panel.told, [t], { channel, signal });
       if (turn.signal.aborted) return null;
     }
-    if (!["each", "clip"].includes(params.get("colour")) && panel !== this.reference) await this.#range(panel, turn);
+    if (!["each", "clip"].includes(colourOf(params)) && panel !== this.reference) await this.#range(panel, turn);
     if (turn.signal.aborted) return null;
     this.#paint(panel, block, t, params);
     return null;
@@ -98,7 +111,7 @@ class Maps {
     if (panel === this.reference) return panel.draw({ ...sampleOf(panel.told, block, 0), told: `t = ${t}` });
     const { values, told, channel } = this.#values(panel, block, t, params);
     if (panel.told.root) values.forEach((value, i) => (values[i] = Math.sqrt(Math.max(0, value))));
-    const colour = params.get("colour") ?? "";
+    const colour = colourOf(params);
     const fixed = ["", "log"].includes(colour) && this.limits.get(panel);
     const rooted = (value) => (panel.told.root ? Math.sqrt(Math.max(0, value)) : value);
     const range = fixed && (channel !== null || sizeOf(panel.told) === 1) ? { low: rooted(fixed.low[channel ?? 0]), high: rooted(fixed.high[channel ?? 0]) } : colour === "clip" ? clipped(values) : reach(values);
@@ -151,12 +164,21 @@ class Maps {
 
   /** How a panel's channel is chosen: as the address says, and where it says nothing, the strongest one that is stored. */
   show(params) {
-    if (params.get("show") !== null || params.get("channel") !== null) return params.get("show") ?? "one";
+    const asked = this.shows().find(([name]) => name === params.get("show"));
+    if (asked || params.get("channel") !== null) return asked?.[0] ?? "one";
     const first = this.told.marks?.find((mark) => this.panels.some((panel) => panel.told.title in mark.layers));
     return first ? `max:${first.node}` : "sum";
   }
 
+  /** What there is to show of many channels: [name in the address, in words]. */
+  shows() {
+    const { marks = [], regions } = this.told;
+    const stored = marks.map((mark) => [`max:${mark.node}`, `${strongestIn(mark)} (${mark.node})`]);
+    return [["one", "one channel"], ["sum", "sum over channels"], ...stored, ...(regions ? [["max:mask", "c* within the mask chosen here"]] : [])];
+  }
+
   mask(params = read().params) {
+    if (!this.told.regions) return null;
     return pixelsOf(params.get("mask"), this.told.regions, this.image[0] * this.image[1]);
   }
 
@@ -195,14 +217,12 @@ class Maps {
 
   #tools(more) {
     const params = read().params;
-    const shown = [["one", "one channel"], ["sum", "sum over channels"], ...(this.told.marks ?? []).map((mark) => [`max:${mark.node}`, `${strongestIn(mark)} (${mark.node})`])];
-    if (this.told.regions) shown.push(["max:mask", "c* within the mask chosen here"]);
     const regions = Object.keys(this.told.regions ?? {});
     const mask = params.get("mask") ?? "";
     const masks = [["", "none"], ...regions.map((name) => [name, name]), ...(mask && !regions.includes(mask) ? [[mask, "drawn"]] : [])];
     return make("div", { class: "options" }, more,
-      this.channels > 1 ? picker("show", "Shown", shown, this.show(params), (show) => set({ show })) : null,
-      picker("colour", "Colours", [["", "one scale for all t"], ["each", "each picture its own"], ["log", "one scale, logarithmic"], ["clip", "each its own, clipped at 95 %"]], params.get("colour") ?? "", (colour) => set({ colour })),
+      this.channels > 1 ? picker("show", "Shown", this.shows(), this.show(params), (show) => set({ show })) : null,
+      picker("colour", "Colours", COLOURS, colourOf(params), (colour) => set({ colour })),
       this.told.regions ? picker("mask", "Mask", masks, mask, (value) => set({ mask: value })) : null);
   }
 
@@ -244,6 +264,12 @@ export function sizeOf(told) {
 /** Where the conditional half of a guided step begins in a block that holds both: c* is of that half. */
 function conditional(told) {
   return told.leading[0]?.name === "guidance" ? sizeOf(told) - sizeOf(told) / told.leading[0].size : 0;
+}
+
+/** The scale of colours that an address means. */
+function colourOf(params) {
+  const asked = params.get("colour");
+  return COLOURS.some(([name]) => name === asked) ? asked : "";
 }
 
 function strongestIn(mark) {

@@ -6,6 +6,7 @@ export const VIEWS = {
   measures: "Measures", compare: "Compare", sweep: "Sweep", run: "Run",
 };
 const ORDER = ["run", "intervention", "label", "seed", "time", "channel", "show", "layer", "mask", "colour"];
+const COMMON = ["run", "intervention", "label", "seed", "time", "mask"];
 const PACE = 400;
 const listeners = [];
 let now = written();
@@ -53,6 +54,19 @@ export function set(changes, { view = null, push = false } = {}) {
   if (push) say("pushState");
   else saySoon();
   for (const listen of listeners) listen(changed);
+}
+
+/** What every view has in common: the case, its state, and the mask. */
+export function common() {
+  const kept = new URLSearchParams();
+  for (const name of COMMON) if (now.params.get(name)) kept.set(name, now.params.get(name));
+  return kept;
+}
+
+/** Open another view, with what it has in common with this one. */
+export function visit(view) {
+  const own = [...now.params.keys()].filter((name) => !COMMON.includes(name));
+  set(Object.fromEntries(own.map((name) => [name, null])), { view, push: true });
 }
 
 /** Write the address now, which browsers allow two or three times a second: a slider that is dragged moves more often. */

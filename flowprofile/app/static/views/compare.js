@@ -3,6 +3,7 @@
 import { channelOf, timeOf } from "app/controls.js";
 import { make, picker, save } from "app/dom.js";
 import { paramsOf, sizeOf } from "app/maps.js";
+import { among, below, kept } from "app/notes.js";
 import { together } from "app/panel.js";
 import { pairCard } from "app/parting.js";
 import { drawSides, sideTold } from "app/sides.js";
@@ -44,12 +45,23 @@ class Compare {
 
   handle() {
     return {
+      words: this.#words(),
       times: this.told.times, channels: this.channels, channelName: "Channel", moves: MOVES,
       move: (changed) => this.move(changed),
       close: () => { this.turn?.abort(); this.cards.forEach((card) => card.close()); },
       python: () => this.#python(),
       png: () => this.#png(),
       csv: async () => save("compare.csv", await text("compare.csv", this.asked), "text/csv"),
+    };
+  }
+
+  /** What an address may say of where the view stands. */
+  #words() {
+    const deltas = [...new Set(this.told.pairs.flatMap(({ onsets }) => onsets ?? []).map(({ delta }) => String(delta)))];
+    return {
+      time: kept(this.told.times, timeOf), ...(this.told.panels.length ? { channel: below(this.channels) } : {}),
+      ...(deltas.length ? { delta: among(deltas, "the first that is claimed is shaded, or the first") } : {}),
+      excess: among(["1"], "the distance itself is shown"),
     };
   }
 
@@ -85,7 +97,7 @@ class Compare {
       objects.length > 1 ? picker("object", "Pictures of", objects.map((name) => [name, name.replace(":", ", ")]), object, (value) => set({ object: value, channel: null })) : null,
       picker("measure", "Distance by", measures.map((name) => [name, name]), params.get("measure") ?? "ssim", (measure) => set({ measure, layer: null })),
       layers.length > 1 ? picker("layer", "Layer", layers.map((name) => [name, name]), params.get("layer") ?? layers[0], (layer) => set({ layer })) : null,
-      picker("excess", "Interval and onset of", [["", "the distance"], ["1", "its excess over the null"]], params.get("excess") ?? "", (excess) => set({ excess })));
+      picker("excess", "Interval and onset of", [["", "the distance"], ["1", "its excess over the null"]], params.get("excess") === "1" ? "1" : "", (excess) => set({ excess })));
   }
 
   #python() {

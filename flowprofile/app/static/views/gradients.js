@@ -2,8 +2,12 @@
 
 import { make, picker } from "app/dom.js";
 import { openMaps } from "app/maps.js";
+import { among } from "app/notes.js";
 import { read, set } from "app/state.js";
 import { drawVolume } from "app/volume.js";
+
+const SORTS = [["pixels", "on the pixels of x_(t+1)"], ["layers", "at layers"]];
+const SHOWN = { pixels: "those on pixels are shown", layers: "those at layers are shown" };
 
 /** Open the view. */
 export function open(root, app) {
@@ -13,8 +17,9 @@ export function open(root, app) {
     volumes.push(drawVolume(panel, app));
     return volumes.at(-1).element;
   });
-  const sort = picker("object", "Gradients", [["pixels", "on the pixels of x_(t+1)"], ["layers", "at layers"]], read().params.get("object") ?? "pixels", (object) => set({ object, layer: null, channel: null }));
-  return openMaps(root, app, "gradients", { tools: [sort], after, more: {
+  const sort = ({ objects }) => picker("object", "Gradients", SORTS.filter(([name]) => objects.includes(name)), objects[0], (object) => set({ object, layer: null, channel: null }));
+  const words = ({ objects }) => (read().params.has("layer") ? {} : { object: among(objects, SHOWN[objects[0]]) });
+  return openMaps(root, app, "gradients", { tools: (told) => (told.objects.length ? [sort(told)] : []), words, after, more: {
     move: (changed) => Promise.all(volumes.map((volume) => volume.move(changed))),
     close: () => volumes.forEach((volume) => volume.close()),
   } });

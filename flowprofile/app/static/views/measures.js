@@ -3,6 +3,7 @@
 import { timeOf } from "app/controls.js";
 import { make, notComputed, number, picker, save } from "app/dom.js";
 import { barCard, curveCard, isCurve, numbersCard } from "app/curves.js";
+import { among, kept, listed } from "app/notes.js";
 import { sheet } from "app/sheet.js";
 import { paramsOf } from "app/maps.js";
 import { json, text } from "app/source.js";
@@ -50,6 +51,7 @@ class Measures {
 
   handle() {
     return {
+      words: this.#words(),
       times: this.times, moves: ["time", "show", "layer"],
       move: (changed) => this.app.busy(this.move(changed)),
       close: () => this.cards.forEach((card) => card.close()),
@@ -59,6 +61,20 @@ class Measures {
     };
   }
 
+  /** What an address may say of where the view stands. */
+  #words() {
+    const layers = this.#layers();
+    const strange = { told: layers.length ? `There ${listed(layers)}; it is left out` : "No measure here has layers; it is left out" };
+    return {
+      time: kept(this.times, timeOf), show: among(SHOWN.map(([name]) => name), "value and excess are shown"),
+      layer: (value) => (layers.includes(value) ? null : strange),
+    };
+  }
+
+  #layers() {
+    return [...new Set(this.here.flatMap((measure) => measure.lines.map((line) => line.key.layer)).filter(Boolean))];
+  }
+
   /** What a card shows: the address decides. */
   state(measure) {
     const params = read().params;
@@ -66,7 +82,7 @@ class Measures {
     const chosen = measure.lines.filter((line) => wanted.includes(line.key.layer));
     return {
       t: timeOf(measure.times, new URLSearchParams({ time: timeOf(this.times, params) })),
-      show: params.get("show") ?? "both",
+      show: shownOf(params),
       lines: chosen.length ? chosen : measure.lines.slice(0, LINES),
     };
   }
@@ -75,17 +91,17 @@ class Measures {
   async move(changed) {
     const params = read().params;
     const shown = this.element.querySelector("#show");
-    if (shown) shown.value = params.get("show") ?? "both";
+    if (shown) shown.value = shownOf(params);
     const onlyTime = this.drawn && changed.every((name) => name === "time" || name === "channel");
     await Promise.all(this.cards.map((card) => (onlyTime ? card.mark() : card.draw())));
     this.drawn = true;
   }
 
   #tools() {
-    const layers = [...new Set(this.here.flatMap((measure) => measure.lines.map((line) => line.key.layer)).filter(Boolean))];
+    const layers = this.#layers();
     const several = layers.length > LINES;
     return make("div", { class: "options" },
-      this.here.some((measure) => measure.has_null) ? picker("show", "Curves", SHOWN, read().params.get("show") ?? "both", (show) => set({ show })) : null,
+      this.here.some((measure) => measure.has_null) ? picker("show", "Curves", SHOWN, shownOf(read().params), (show) => set({ show })) : null,
       several ? layerChoice(layers) : null);
   }
 
@@ -100,6 +116,12 @@ class Measures {
         `${line.series[role].python}  # ${[measure.name, line.caption, role.replace("_", " ")].filter(Boolean).join(", ")}`)));
     return [this.told.python, ...rows].join("\n");
   }
+}
+
+/** Which curves an address means. */
+function shownOf(params) {
+  const asked = params.get("show");
+  return SHOWN.some(([name]) => name === asked) ? asked : "both";
 }
 
 /** Measures that this sample lacks, together where the reason is one; what is never measured is nothing to mend. */

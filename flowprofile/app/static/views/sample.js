@@ -6,6 +6,7 @@ import { channelOf, nearest, timeOf } from "app/controls.js";
 import { make, notComputed, number, save } from "app/dom.js";
 import { sampleOf, TITLES } from "app/images.js";
 import { paramsOf, sizeOf } from "app/maps.js";
+import { below, kept, masked } from "app/notes.js";
 import { Panel, together } from "app/panel.js";
 import { blocks, cached, json } from "app/source.js";
 import { read, set } from "app/state.js";
@@ -44,7 +45,9 @@ class Sample {
   }
 
   handle() {
+    const [height, width] = this.app.run.model.shape.slice(-2);
     return {
+      words: { time: kept(this.times, timeOf), channel: below(this.channels), mask: masked(this.told.regions ?? {}, height * width) },
       times: this.times, channels: this.channels, channelName: "Latent channel", moves: ["time", "channel", "mask"],
       move: () => this.move(), close: () => this.waiting?.abort(),
       python: () => [this.told.open, ...this.panels.map((panel) => panel.told.python.replace("{time}", nearest(panel.told.times, timeOf(this.times))))].join("\n"),

@@ -8,6 +8,8 @@ import { address, read, set } from "app/state.js";
 
 const ROWS = 50;
 const MOVES = ["sort", "order", "offset", "only", "column"];
+/** Of where other views stand: the table is of all cases. */
+const ELSEWHERE = ["intervention", "label", "seed"];
 const CASE = ["run", "intervention", "label", "seed", "time"];
 
 /** Open the view. */
@@ -27,17 +29,19 @@ class Sweep {
   }
 
   handle() {
+    const view = this;
     return {
+      words: { limit: (value) => (value === String(ROWS) ? null : { told: `A page of the table has ${ROWS} rows` }) }, get notes() { return view.told.notes; },
       noCase: true, moves: MOVES, move: (changed) => this.app.busy(this.move(changed)),
       close: () => this.turn?.abort(), python: () => this.#python(),
       csv: async () => save("sweep.csv", await text("sweep.csv", this.asked()), "text/csv"),
     };
   }
 
-  /** What the server is asked: of the address only what the table knows. */
+  /** What the server is asked. */
   asked() {
     const asked = new URLSearchParams();
-    for (const [name, value] of paramsOf(read().params)) if (["run", ...MOVES].includes(name)) asked.append(name, value);
+    for (const [name, value] of paramsOf(read().params)) if (!ELSEWHERE.includes(name)) asked.append(name, value);
     asked.set("limit", ROWS);
     return asked;
   }
