@@ -1,6 +1,7 @@
 """What there is to choose from: runs, cases, objects and states of a store, without a cell being read."""
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,20 @@ from flowprofile.errors import FlowProfileError
 from flowprofile.models import regions
 
 
-def catalogue(profiles: Profiles, *, runs_allowed: bool, others: list[str]) -> dict[str, Any]:
-    """Everything the page needs before it asks for a view."""
+def catalogue(profiles: Profiles, *, runs_allowed: bool, others: Mapping[str, Profiles]) -> dict[str, Any]:
+    """Everything the page needs before it asks for a view; also of stores beside it, by name."""
     return {
         "version": __version__,
         "store": profiles.url,
         "runs_allowed": runs_allowed,
-        "others": others,
+        "others": [
+            {
+                "name": name,
+                "store": other.url,
+                "runs": [_run(run, tree) for run, tree in other.runs().items()],
+            }
+            for name, other in others.items()
+        ],
         "runs": [_run(name, tree) for name, tree in profiles.runs().items()],
     }
 

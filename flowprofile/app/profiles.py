@@ -8,7 +8,8 @@ import xarray as xr
 
 from flowprofile import opening
 from flowprofile.errors import StoreError, nearest
-from flowprofile.store.urls import Where
+from flowprofile.store.revision import revision
+from flowprofile.store.urls import Where, place
 
 RUN = "flowprofile_run"
 
@@ -22,6 +23,8 @@ class Profiles:
     _tree: xr.DataTree | None = None
     kept: bool = False
     """Whether the tree is shown as it was given, and never opened again."""
+    _given: int = 0
+    """How many trees were given so far."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
@@ -32,7 +35,14 @@ class Profiles:
     def show(self, tree: xr.DataTree) -> None:
         """Show another tree from now on."""
         with self._lock:
-            self._tree = tree
+            self._tree, self._given = tree, self._given + 1
+
+    @property
+    def revision(self) -> str:
+        """What changes when there is something new to show."""
+        if self.kept:
+            return f"given {self._given}"
+        return revision(place(self.url, self.storage_options))
 
     def refresh(self) -> None:
         """Open the store again, with what it holds by now."""

@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from flowprofile import __version__
 from flowprofile.app import blocks, page
 from flowprofile.app.answers import answer, refused
 from flowprofile.app.asked import Query, query
@@ -31,6 +32,7 @@ from flowprofile.app.thumbnails import thumbnails
 from flowprofile.app.turns import in_turn
 from flowprofile.app.views import KINDS, picture_view
 from flowprofile.errors import FlowProfileError, StoreError, nearest
+from flowprofile.store.encoding import digest
 
 PAGES: Final = ("sample", "activations", "attention", "gradients", "measures", "compare", "sweep", "run")
 """Every view; its path is the page's address, and behind /api its JSON."""
@@ -47,6 +49,12 @@ class Shown:
     others: Mapping[str, Profiles] = field(default_factory=dict)
     """Stores beside it that may be compared, by name."""
     runs_allowed: bool = False
+
+    @property
+    def revision(self) -> str:
+        """What changes when one of the stores does, or the program that shows them."""
+        stores = [profiles.revision for profiles in (self.profiles, *self.others.values())]
+        return digest("\n".join((__version__, str(self.runs_allowed), *stores)).encode())
 
 
 def application(
@@ -163,7 +171,27 @@ def _api(shown: Shown) -> list[BaseRoute]:
 
         return answer_in_turn
 
-    return [Route(f"/api/{name}", endpoint(each), methods=["GET"]) for name, each in answers().items()]
+    async def revised(request: Request) -> Response:
+        pairs, known = request.query_params.multi_items(), request.headers.get("if-none-match", "")
+        return await in_turn(turns, partial(_if_new, shown, pairs, known))
+
+    every = {name: endpoint(each) for name, each in answers().items()} | {"catalogue": revised}
+    return [Route(f"/api/{name}", each, methods=["GET"]) for name, each in every.items()]
+
+
+def _if_new(shown: Shown, pairs: Iterable[tuple[str, str]], known: str) -> Response:
+    """The catalogue, and by which revision of the stores; nothing where the caller knows that one already."""
+    try:
+        tag = f'"{shown.revision}"'
+    except FlowProfileError as error:
+        return refused(error)
+    if tag == known:
+        return Response(status_code=304, headers={"etag": tag})
+    # The revision was read first: what comes between the two is new the next time.
+    found = answered(shown, _catalogue, pairs)
+    if found.status_code == 200:
+        found.headers["etag"] = tag
+    return found
 
 
 def _tree(shown: Shown, asked: Query) -> xr.DataTree:
@@ -179,8 +207,9 @@ def _tree(shown: Shown, asked: Query) -> xr.DataTree:
 
 
 def _catalogue(shown: Shown, _: Query) -> Any:
-    shown.profiles.refresh()
-    return catalogue(shown.profiles, runs_allowed=shown.runs_allowed, others=list(shown.others))
+    for profiles in (shown.profiles, *shown.others.values()):
+        profiles.refresh()
+    return catalogue(shown.profiles, runs_allowed=shown.runs_allowed, others=shown.others)
 
 
 def _block(shown: Shown, asked: Query) -> Response:

@@ -4,7 +4,7 @@ import { drawControls } from "app/controls.js";
 import { code, copy, make, say } from "app/dom.js";
 import { listenToKeys, showHelp } from "app/keys.js";
 import { showNotes, unmet } from "app/notes.js";
-import { json, silence } from "app/source.js";
+import { catalogue, forget, silence } from "app/source.js";
 import { address, common, listen, read, set, VIEWS, visit } from "app/state.js";
 import { drawTheme } from "app/theme.js";
 import { tokenField } from "app/token.js";
@@ -14,6 +14,7 @@ const notes = make("div", { class: "unmet", role: "status" });
 const app = { catalogue: null, run: null, handle: null, set, read, busy, reload, move };
 let opening = 0;
 let pending = 0;
+let looking = false;
 
 /** Keep the page marked as not ready while something is on its way: tests and saved pictures wait for it. */
 function busy(work) {
@@ -27,8 +28,38 @@ function busy(work) {
 
 /** Read anew what the store holds, and draw the view again. */
 async function reload() {
-  app.catalogue = await json("catalogue");
+  app.catalogue = await catalogue();
   await open();
+}
+
+/** Who comes back to this tab sees what the stores hold by now; nothing is asked while nobody looks. */
+async function lookAgain() {
+  if (looking || !app.catalogue || document.visibilityState !== "visible") return;
+  looking = true;
+  try {
+    const found = await catalogue({ known: true });
+    if (found) await renew(found);
+  } catch (error) {
+    if (!error.told) throw error; // Who does not answer is said to be silent as soon as something is asked for.
+  } finally {
+    looking = false;
+  }
+}
+
+/** Draw the view over what the stores hold by now, where one was in it. */
+async function renew(found) {
+  const [place, focused] = [window.scrollY, main.contains(document.activeElement) ? document.activeElement.id : ""];
+  app.catalogue = found;
+  forget();
+  if (app.handle?.renew) {
+    await app.handle.renew();
+    drawControls(app);
+  } else {
+    await open();
+    window.scrollTo(0, place);
+    if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
+  }
+  say("The store has changed; this is what it holds by now.");
 }
 
 async function open() {
@@ -122,6 +153,7 @@ function showPython() {
 
 // Before the store is known there is nothing to move: it is opened at whatever the address is by then.
 listen((changed) => app.catalogue && busy(move(changed)));
+for (const [place, name] of [[window, "focus"], [document, "visibilitychange"]]) place.addEventListener(name, () => busy(lookAgain()));
 listenToKeys(app);
 drawTools();
 busy(reload().then(() => {

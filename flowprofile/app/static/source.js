@@ -7,6 +7,7 @@ const HELD = 192 * 2 ** 20;
 const held = new Map();
 const coming = new Map();
 let bytes = 0;
+let revision = "";
 
 /** A refusal of the server: what is wrong, what follows, what to do. */
 export class Refusal extends Error {
@@ -26,6 +27,21 @@ export function silence() {
 export async function json(path, params = new URLSearchParams(), { signal } = {}) {
   const text = await fetched(`/api/${path}${query(params)}`, signal);
   return JSON.parse(new TextDecoder().decode(text));
+}
+
+/** What there is to choose from; null where `known` is true and the stores are as they were when it was last read. */
+export async function catalogue({ known: unchanged = false } = {}) {
+  if (window.flowprofileExport) return unchanged ? null : json("catalogue");
+  const answer = await answered("/api/catalogue", { headers: { ...known(), ...(unchanged ? { "If-None-Match": revision } : {}) } });
+  if (answer.status === 304) return null;
+  revision = answer.headers.get("ETag") ?? "";
+  return answer.json();
+}
+
+/** Forget the blocks that are here: under a name that is computed anew, the last computed is meant. */
+export function forget() {
+  held.clear();
+  bytes = 0;
 }
 
 /** The text of a table: `text("measures.csv", params)`. */
@@ -132,7 +148,7 @@ async function answered(url, options) {
   const answer = await fetch(url, options).catch((error) => {
     throw error.name === "AbortError" ? error : silence();
   });
-  if (!answer.ok) throw new Refusal(await told(answer), answer.status);
+  if (!answer.ok && answer.status !== 304) throw new Refusal(await told(answer), answer.status);
   return answer;
 }
 

@@ -1,7 +1,7 @@
 // Settings and runs: every setting of a definition as a form, its plan while one types, and the run itself.
 
 import { make, picker, say } from "app/dom.js";
-import { json, post } from "app/source.js";
+import { catalogue, json, post } from "app/source.js";
 import { read } from "app/state.js";
 import { drafted, freeName, kindOf, newStage } from "app/run/draft.js";
 import { table } from "app/run/fields.js";
@@ -23,7 +23,7 @@ export async function open(root, app) {
   const view = new Run(app, await json("form", modelled(kept?.model)), await jobs());
   root.append(view.element);
   view.plan();
-  return { noCase: true, close: () => view.close() };
+  return { noCase: true, renew: () => view.renew(), close: () => view.close() };
 }
 
 function modelled(model) {
@@ -183,13 +183,19 @@ class Run {
     this.watching.replaceChildren(this.job.element);
   }
 
+  /** What was entered stays; what it costs may be another. */
+  renew() {
+    const { runs } = this.app.catalogue;
+    this.app.run = runs.find(({ name }) => name === this.app.run.name) ?? runs[0];
+    return this.plan();
+  }
+
   /** The store has grown: what there is to choose from is read anew, and the plan too. */
   async ended() {
     this.running = false;
     try {
-      this.app.catalogue = await json("catalogue");
-      this.app.run = this.app.catalogue.runs.find(({ name }) => name === this.app.run.name) ?? this.app.catalogue.runs[0];
-      this.plan();
+      this.app.catalogue = await catalogue();
+      this.renew();
     } catch (error) {
       this.wrong.replaceChildren(refused(error));
     }
