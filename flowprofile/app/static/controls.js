@@ -48,7 +48,7 @@ export function seedBeside(app, by) {
   const now = seedOf(app);
   const next = now + by;
   const stretches = app.run.seeds;
-  if (stretches.some(([a, b]) => next >= a && next < b)) return next;
+  if (hasSeed(app.run, next)) return next;
   const ends = by > 0 ? stretches.map(([a]) => a).filter((a) => a > now) : stretches.map(([, b]) => b - 1).filter((b) => b < now);
   return ends.length ? (by > 0 ? Math.min(...ends) : Math.max(...ends)) : now;
 }
@@ -71,24 +71,42 @@ function runPicker(app) {
 }
 
 function casePickers(app) {
-  const { labels, interventions, seeds } = app.run;
+  return caseControls(app.run, { label: "", intervention: "none", seed: seedOf(app) }, set);
+}
+
+/** Controls for one case of a run; `changed` gets what is chosen, and only what the run has. `mark` sets names apart. */
+export function caseControls(run, now, changed, mark = "") {
+  const { interventions, seeds } = run;
   const count = seeds.reduce((sum, [a, b]) => sum + b - a, 0);
   const input = make("input", {
-    id: "seed", type: "number", min: seeds[0][0], max: seeds.at(-1)[1] - 1, step: 1, value: seedOf(app),
-    on: { change: () => chooseSeed(app, input) },
+    id: `seed${mark}`, type: "number", min: seeds[0][0], max: seeds.at(-1)[1] - 1, step: 1, value: now.seed,
+    on: { change: () => {
+      const seed = input.value.trim() === "" ? NaN : Number(input.value);
+      if (hasSeed(run, seed)) return changed({ seed });
+      say(`This run has no seed ${input.value || "of that name"}; it has ${seeds.map(([a, b]) => `${a} to ${b - 1}`).join(", ")}.`);
+      input.value = input.defaultValue;
+    } },
   });
   return [
-    picker("label", "Label", labels.map(({ label, told }) => [label, told === `label ${label}` ? told : `${label}: ${told}`]), "", (label) => set({ label })),
-    interventions.length < 2 ? null : picker("intervention", "Intervention", interventions.map(({ name, title }) => [name, name === "none" ? "none (clean)" : title]), "none", (intervention) => set({ intervention })),
+    picker(`label${mark}`, "Label", labelNames(run), now.label, (label) => changed({ label })),
+    interventions.length < 2 ? null : picker(`intervention${mark}`, "Intervention", interventionNames(run), now.intervention, (intervention) => changed({ intervention })),
     make("label", { class: "control" }, make("span", {}, `Seed (${count.toLocaleString("en")} in this run)`), input),
   ].filter(Boolean);
 }
 
-function chooseSeed(app, input) {
-  const seed = input.value.trim() === "" ? NaN : Number(input.value);
-  if (app.run.seeds.some(([a, b]) => seed >= a && seed < b)) return set({ seed });
-  say(`This store has no seed ${input.value || "of that name"}; it has ${app.run.seeds.map(([a, b]) => `${a} to ${b - 1}`).join(", ")}.`);
-  input.value = seedOf(app);
+/** The labels of a run, for a picker. */
+export function labelNames({ labels }) {
+  return labels.map(({ label, told }) => [label, told === `label ${label}` ? told : `${label}: ${told}`]);
+}
+
+/** The interventions of a run, for a picker. */
+export function interventionNames({ interventions }) {
+  return interventions.map(({ name, title }) => [name, name === "none" ? "none (clean)" : title]);
+}
+
+/** Whether a run has a seed. */
+export function hasSeed({ seeds }, seed) {
+  return seeds.some(([a, b]) => seed >= a && seed < b);
 }
 
 function timeSlider(app) {
@@ -120,7 +138,9 @@ function settle(app, params) {
   const handle = app.handle ?? {};
   put("label", params.get("label") ?? app.run.labels[0]?.label);
   put("intervention", params.get("intervention") ?? "none");
-  if (document.activeElement?.id !== "seed") put("seed", seedOf(app, params));
+  const seed = document.getElementById("seed");
+  if (seed) seed.defaultValue = seedOf(app, params); // what a wrong one is put back to
+  if (document.activeElement !== seed) put("seed", seedOf(app, params));
   const t = timeOf(handle.times, params);
   if (t !== null) {
     put("time", handle.times.indexOf(t));

@@ -1,6 +1,7 @@
 // The sides of a comparison as controls: what each has different from the first.
 
-import { make } from "app/dom.js";
+import { caseControls, hasSeed } from "app/controls.js";
+import { make, picker } from "app/dom.js";
 import { read, set } from "app/state.js";
 
 const MOST = 4;
@@ -17,31 +18,37 @@ export function sideTold(told, i) {
 /** Controls for every side but the first, and a button for one more. */
 export function drawSides(told, app) {
   const boxes = told.sides.slice(1).map((side, i) => sideBox(told, side, i, app));
-  const more = told.sides.length < MOST ? make("button", { type: "button", on: { click: () => write([...told.sides.slice(1), next(told, app)], told) } }, "Add a side") : null;
+  const more = told.sides.length < MOST ? make("button", { type: "button", on: { click: () => write([...told.sides.slice(1), next(told, app)], told, app) } }, "Add a side") : null;
   return make("div", { class: "sides" },
     make("p", { class: "side-first" }, make("strong", {}, sideTold(told, 0)), " (chosen above)"), boxes, more);
 }
 
 function sideBox(told, side, i, app) {
-  const changed = (changes) => write(told.sides.slice(1).map((each, j) => (j === i ? { ...each, ...changes } : each)), told);
-  const run = side.store ? null : app.catalogue.runs.find((each) => each.name === side.run);
-  const choose = (name, label, options, value, does) => {
-    const select = make("select", { id: `${name}-${i}`, on: { change: () => does(select.value) } }, options.map(([each, words]) => make("option", { value: each }, words)));
-    select.value = value;
-    return make("label", { class: "control" }, make("span", {}, label), select);
-  };
-  const typed = (name, label, value, kind) => {
-    const input = make("input", { id: `${name}-${i}`, type: kind, value, on: { change: () => changed({ [name]: input.value }) } });
-    return make("label", { class: "control" }, make("span", {}, label), input);
-  };
-  const others = app.catalogue.others ?? [];
+  const changed = (changes) => write(told.sides.slice(1).map((each, j) => (j === i ? { ...each, ...changes } : each)), told, app);
+  const runs = runsOf(app, side.store);
+  const run = runs.find(({ name }) => name === side.run) ?? runs[0];
+  const others = [["", "this one"], ...app.catalogue.others.map(({ name }) => [name, name])];
   return make("fieldset", { class: "side" }, make("legend", {}, sideTold(told, i + 1)), make("div", { class: "options" },
-    others.length ? choose("store", "Store", [["", "this one"], ...others.map((name) => [name, name])], side.store, (store) => changed({ store, run: null })) : null,
-    !side.store && app.catalogue.runs.length > 1 ? choose("run", "Run", app.catalogue.runs.map(({ name }) => [name, name]), side.run, (name) => changed({ run: name })) : null,
-    run ? choose("label", "Label", run.labels.map(({ label, told: words }) => [label, words === `label ${label}` ? words : `${label}: ${words}`]), side.label, (label) => changed({ label })) : typed("label", "Label", side.label, "number"),
-    run && run.interventions.length < 2 ? null : run ? choose("intervention", "Intervention", run.interventions.map(({ name, title }) => [name, name === "none" ? "none (clean)" : title]), side.intervention, (intervention) => changed({ intervention })) : typed("intervention", "Intervention", side.intervention, "text"),
-    typed("seed", "Seed", side.seed, "number"),
-    told.sides.length > 2 ? make("button", { type: "button", "aria-label": `Remove side ${i + 2}`, on: { click: () => write(told.sides.slice(1).filter((_, j) => j !== i), told) } }, "Remove") : null));
+    others.length > 1 ? picker(`store-${i}`, "Store", others, side.store, (store) => changed(fitting({ ...side, store }, store ? runsOf(app, store)[0] : app.run))) : null,
+    runs.length > 1 ? picker(`run-${i}`, "Run", runs.map(({ name }) => [name, name]), run.name, (name) => changed(fitting(side, runs.find((each) => each.name === name)))) : null,
+    caseControls(run, side, changed, `-${i}`),
+    told.sides.length > 2 ? make("button", { type: "button", "aria-label": `Remove side ${i + 2}`, on: { click: () => write(told.sides.slice(1).filter((_, j) => j !== i), told, app) } }, "Remove") : null));
+}
+
+function runsOf(app, store) {
+  return store ? app.catalogue.others.find(({ name }) => name === store).runs : app.catalogue.runs;
+}
+
+/** A side in another run: its own case where the run has it, else the first of what it lacks. */
+function fitting(side, run) {
+  const { labels, interventions, seeds } = run;
+  const clean = interventions.find(({ name }) => name === "none") ?? interventions[0];
+  return {
+    ...side, run: run.name,
+    label: labels.some(({ label }) => label === side.label) ? side.label : labels[0].label,
+    intervention: interventions.some(({ name }) => name === side.intervention) ? side.intervention : clean.name,
+    seed: hasSeed(run, side.seed) ? side.seed : seeds[0][0],
+  };
 }
 
 /** One more side: another label than all that are there, or another seed. */
@@ -57,14 +64,13 @@ function next(told, app) {
 }
 
 /** Write the sides into the address: each says only what it has different from the first. */
-function write(sides, told) {
+function write(sides, told, app) {
   const first = told.sides[0];
   set({ side: sides.map((side) => {
     const own = new URLSearchParams();
-    for (const name of ["store", "run", "intervention", "label", "seed"]) {
-      if (side[name] === null || side[name] === undefined || side[name] === "") continue;
-      if (String(side[name]) !== String(first[name])) own.set(name, side[name]);
-    }
+    // Without a word the run is the first side's, and in another store the first that is there.
+    const usual = { ...first, run: side.store ? runsOf(app, side.store)[0].name : first.run };
+    for (const name of ["store", "run", "intervention", "label", "seed"]) if (String(side[name]) !== String(usual[name])) own.set(name, side[name]);
     return own.toString() || `seed=${first.seed}`;
   }), time: read().params.get("time") });
 }

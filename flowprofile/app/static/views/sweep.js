@@ -1,5 +1,6 @@
 // Sweep: every computed case as a row, with its picture and what its curves come to; sorted by any column.
 
+import { interventionNames, labelNames } from "app/controls.js";
 import { make, notComputed, picker, save } from "app/dom.js";
 import { Thumbnails } from "app/thumbnails.js";
 import { paramsOf } from "app/maps.js";
@@ -78,8 +79,8 @@ class Sweep {
     const { labels, interventions } = this.app.run;
     const all = (name) => [["", `all ${name}`]];
     return make("div", { class: "options" },
-      labels.length > 1 ? picker("only-label", "Label", [...all("labels"), ...labels.map(({ label, told }) => [label, told === `label ${label}` ? told : `${label}: ${told}`])], only.label ?? "", (value) => choose("label", value)) : null,
-      interventions.length > 1 ? picker("only-intervention", "Intervention", [...all("interventions"), ...interventions.map(({ name, title }) => [name, name === "none" ? "none (clean)" : title])], only.intervention ?? "", (value) => choose("intervention", value)) : null,
+      labels.length > 1 ? picker("only-label", "Label", [...all("labels"), ...labelNames(this.app.run)], only.label ?? "", (value) => choose("label", value)) : null,
+      interventions.length > 1 ? picker("only-intervention", "Intervention", [...all("interventions"), ...interventionNames(this.app.run)], only.intervention ?? "", (value) => choose("intervention", value)) : null,
       this.#columns());
   }
 
