@@ -11,7 +11,7 @@ import { tokenField } from "app/token.js";
 
 const main = document.getElementById("view");
 const notes = make("div", { class: "unmet", role: "status" });
-const app = { catalogue: null, run: null, handle: null, set, read, busy, reload, move };
+const app = { catalogue: null, run: null, handle: null, set, read, busy, reload, move, tell };
 let opening = 0;
 let pending = 0;
 let looking = false;
@@ -82,7 +82,7 @@ async function open() {
     main.replaceChildren(notes, root);
     drawControls(app);
     await handle.move?.(["time", "channel"]);
-    drawNotes();
+    tell();
   } catch (error) {
     if (turn !== opening) return;
     drawControls(app);
@@ -96,13 +96,13 @@ async function move(changed) {
   if (changed.every((name) => moves.includes(name))) {
     drawControls(app);
     await app.handle.move(changed);
-    return drawNotes();
+    return tell();
   }
   await open();
 }
 
 /** Say what the address asks for and the view does not have. */
-function drawNotes() {
+function tell() {
   const { words = {}, notes: said = [] } = app.handle ?? {};
   showNotes(notes, [...unmet(words, read().params), ...said]);
 }

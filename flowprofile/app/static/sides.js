@@ -10,7 +10,7 @@ const MOST = 4;
 export function sideTold(told, i) {
   const side = told.sides[i];
   const first = told.sides[0];
-  const parts = [["label", side.caption === `label ${side.label}` ? side.caption : `label ${side.label} (${side.caption})`], ["seed", `seed ${side.seed}`], ["intervention", side.intervention === "none" ? "clean" : side.title], ["run", side.run], ["store", side.store]];
+  const parts = [["label", side.caption === `label ${side.label}` ? side.caption : `label ${side.label} (${side.caption})`], ["seed", `seed ${side.seed}`], ["intervention", side.intervention === "none" ? "clean" : side.title], ["run", `run ${side.run}`], ["store", side.store && `store ${side.store}`]];
   const differs = parts.filter(([name]) => !i || side[name] !== first[name]).filter(([name, words]) => words && (i || ["label", "seed", "intervention"].includes(name)));
   return `Side ${i + 1}: ${differs.map(([, words]) => words).join(", ") || "the same case"}`;
 }

@@ -2,7 +2,8 @@
 
 import { make, picker, say } from "app/dom.js";
 import { catalogue, json, post } from "app/source.js";
-import { read } from "app/state.js";
+import { read, set } from "app/state.js";
+import { changed, changesOf, fits } from "app/run/address.js";
 import { drafted, freeName, kindOf, newStage } from "app/run/draft.js";
 import { table } from "app/run/fields.js";
 import { drawnMask, maskTold } from "app/run/mask.js";
@@ -20,10 +21,34 @@ export async function open(root, app) {
     root.append(make("p", { class: "refusal" }, "This server only shows what is stored. To compute from the page, start it with --allow-run."));
     return { noCase: true };
   }
-  const view = new Run(app, await json("form", modelled(kept?.model)), await jobs());
+  const form = await json("form");
+  const { draft, wrong } = begun(drafted(form.base), read().params);
+  const told = draft.model === form.base.model ? form : await json("form", modelled(draft.model));
+  const view = shown(app, told, await jobs(), draft, wrong);
   root.append(view.element);
   view.plan();
-  return { noCase: true, renew: () => view.renew(), close: () => view.close() };
+  return {
+    noCase: true, moves: ["set", "unset"], move: () => view.say(), get notes() { return view.notes; },
+    renew: () => view.renew(), close: () => view.close(),
+  };
+}
+
+/** What the form begins with: what the address says, else what was entered before, else what was asked for last. */
+function begun(base, params) {
+  if (!params.has("set") && !params.has("unset")) return { draft: kept ?? base, wrong: [] };
+  const found = changed(base, params);
+  kept = found.draft;
+  return found;
+}
+
+/** The form; an address may hold what no field can show. */
+function shown(app, form, all, draft, wrong) {
+  try {
+    return new Run(app, form, all, draft, wrong);
+  } catch (error) {
+    console.warn(error);
+    return new Run(app, form, all, drafted(form.base), ["The address holds settings that no field can show; what this store was asked for last is shown."]);
+  }
 }
 
 function modelled(model) {
@@ -31,11 +56,12 @@ function modelled(model) {
 }
 
 class Run {
-  constructor(app, form, all) {
+  constructor(app, form, all, draft, wrong) {
     this.app = app;
     this.form = form;
     this.mask = drawnMask(read().params.get("mask"));
-    this.draft = kept ?? drafted(form.base);
+    this.draft = draft;
+    this.strange = wrong;
     this.planPanel = planPanel(app, (plan) => this.planned(plan));
     this.go = make("button", { type: "button", class: "main", disabled: true, on: { click: () => this.start(this.draft) } }, "Run");
     this.wrong = make("div", {});
@@ -60,7 +86,23 @@ class Run {
     this.draft = { ...this.draft, ...changes };
     for (const [name, value] of Object.entries(changes)) if (value === undefined) delete this.draft[name];
     kept = this.draft;
+    this.strange = [];
+    this.say();
     this.plan();
+  }
+
+  /** Write into the address what is different from what the store was asked for last. */
+  say() {
+    this.changes = changesOf(drafted(this.form.base), this.draft);
+    const { set: values, unset } = fits(this.changes) ? this.changes : { set: null, unset: null };
+    set({ set: values, unset });
+    this.app.tell();
+  }
+
+  /** Lines above the view. */
+  get notes() {
+    const long = this.changes && !fits(this.changes) ? ["This form is too long for an address: keep the definition as a file, from below the plan."] : [];
+    return [...this.strange, ...long];
   }
 
   plan() {
@@ -76,6 +118,8 @@ class Run {
     kept = null;
     this.form = await json("form");
     this.draft = drafted(this.form.base);
+    this.strange = [];
+    this.say();
     this.draw();
     this.plan();
   }
