@@ -149,6 +149,7 @@ def _measure(tree: xr.DataTree, curve: Curve, where: Where, layers: Sequence[str
         "states": len(kept),
         "absent": curve.array.sizes[TIME] - len(kept),
         "n": len(sample.seeds),
+        "computed": sample.computed,
         "note": _note(curve, sample, len(kept), len(shown), len(lines)),
         "lines": [_line(line, cells) for line in lines[:LINES]],
     }

@@ -4,7 +4,7 @@ A panel says everything that does not change while time or channel move, so that
 blocks at most.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -14,10 +14,12 @@ import xarray as xr
 from flowprofile.app.asked import Where
 from flowprofile.app.blocks import Picture, status_of
 from flowprofile.app.lines import LOOKED_UP
-from flowprofile.axes import CHANNEL, GUIDANCE, LAYER, PIXEL, TIME, X, Y
+from flowprofile.axes import CHANNEL, GUIDANCE, LABEL, LAYER, PIXEL, PROMPT, TIME, TOKEN, X, Y
 
 IMAGES: Final = ("x_t", "x0_hat", "decoded")
 """Variables whose channels are colours."""
+OWN: Final = "the picture's tokens"
+"""What tokens are that attention has of its own picture; behind them a text's may stand."""
 ENERGIES: Final = ("gradient_energy",)
 """Kinds of nodes whose values are squares; their roots are shown."""
 
@@ -81,7 +83,10 @@ def _case(where: Where) -> Mapping[str, Any]:
 
 
 def _leading(picture: Picture) -> list[dict[str, Any]]:
-    """The dimensions that choose one picture of a block, each with its values' names."""
+    """The dimensions that choose one picture of a block, each with its values' names.
+
+    Tokens below the product of a ``grid`` are places of the picture, y * width + x.
+    """
     found = []
     for name in picture.leading:
         values = picture.array.coords[name].values.tolist() if name in picture.array.coords else None
@@ -89,8 +94,24 @@ def _leading(picture: Picture) -> list[dict[str, Any]]:
         if name == PIXEL and "pixel_y" in picture.array.coords:
             places = [picture.array.coords[c].values.tolist() for c in ("pixel_y", "pixel_x")]
         size = picture.array.sizes[name]
-        found.append({"name": name, "size": size, "values": values or list(range(size)), "places": places})
+        own = {"grid": list(picture.shape[-2:])} if name == TOKEN and _of(picture).startswith(OWN) else {}
+        told = {"name": name, "size": size, "values": values or list(range(size)), "places": places}
+        found.append({**told, **own})
     return found
+
+
+def _of(picture: Picture) -> str:
+    """What the tokens of attention are; maps by word are always of a text's."""
+    return str(picture.array.attrs.get("of", ""))
+
+
+def words(tree: xr.DataTree, shown: Sequence[Picture], where: Where) -> dict[str, Any] | None:
+    """How the tokens of a prompt are named, where such are shown: a store holds the prompt, and not its words."""
+    model, coords = dict(tree.attrs.get("model", {})), tree.to_dataset(inherit=False).coords
+    if PROMPT not in coords or not any(TOKEN in p.leading and _of(p) != OWN for p in shown):
+        return None
+    prompt = str(coords[PROMPT].sel({LABEL: where.label}).values)
+    return {"prompt": prompt, "python": f"fp.tokens({str(model.get('reference', 'FOLDER'))!r}, {prompt!r})"}
 
 
 def python(picture: Picture, where: Where) -> str:

@@ -167,6 +167,7 @@ def _over_seeds(pair: Pair, measure: str, asked: Query) -> dict[str, Any]:
     return {
         **found,
         **_told(result),
+        "computed": computed,
         "note": note,
         "python": _python(pair, measure, how, seeds, times, excess),
     }

@@ -13,7 +13,7 @@ from flowprofile.app.asked import Query, case_of
 from flowprofile.app.blocks import Picture
 from flowprofile.app.network import schematic
 from flowprofile.app.notes import of_pictures
-from flowprofile.app.panels import marks, panel, pictures
+from flowprofile.app.panels import marks, panel, pictures, words
 from flowprofile.app.remedies import ensured, grown
 from flowprofile.errors import FlowProfileError, StoreError, nearest
 from flowprofile.models import regions
@@ -66,6 +66,8 @@ def picture_view(name: str, url: str, run: str, tree: xr.DataTree, asked: Query)
         found["marks"] = marks(tree, "max_channel", where)
         found["network"] = schematic(tree, [str(p.array.attrs.get("layer", "")) for p in offered])
         found["grow"] = grown(url, {"stages.activations.layers": ["LAYER"]})
+    if name == "attention":
+        found["words"] = words(tree, chosen, where)
     if name == "gradients":
         found["marks"] = marks(tree, "gradient_channel", where)
         found["objects"] = sorts

@@ -11,6 +11,7 @@ from pages import READY
 from playwright.sync_api import expect
 
 import flowprofile as fp
+from flowprofile.app import curves, parting
 from flowprofile.app.server import application
 
 pytestmark = pytest.mark.browser
@@ -136,6 +137,22 @@ def test_numbers_and_pictures_are_saved(page, address):
                 page.click(f"#tools >> text={name[-3:].upper()}")
             assert saved.value.suggested_filename == name
             assert saved.value.path().stat().st_size > 1000
+
+
+def test_statistics_over_the_first_of_many_seeds_say_of_how_many(page, address, monkeypatch):
+    monkeypatch.setattr(curves, "SEEDS", 4)
+    monkeypatch.setattr(parting, "SEEDS", 4)
+    opened(page, f"{address}/measures?label=1&measure=step_ssim")
+    card = page.locator(".plot-card")
+    assert "n = 4 of 6 seeds" in card.locator("figcaption").inner_text()
+    legend = card.locator(".legendtext").all_text_contents()
+    assert "10 to 90 % of 4 of 6 seeds" in legend
+    assert "mean of 4 of 6 seeds" in legend
+    opened(page, f"{address}/measures?label=1&measure=fidelity")
+    assert "4 of 6" in page.locator("table tbody td:last-child").all_inner_texts()
+    opened(page, f"{address}/compare?label=0")
+    assert "n = 4 of 6 seeds" in page.locator(".plot-card figcaption").inner_text()
+    assert "mean of 4 of 6 seeds" in page.locator(".plot-card .legendtext").all_text_contents()
 
 
 def test_sides_are_added_and_told_apart(page, address):

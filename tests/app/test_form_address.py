@@ -6,7 +6,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 from browsing import serving, watched
-from pages import at, drawn
+from pages import drawn
 
 from flowprofile.app.server import application
 
@@ -77,7 +77,7 @@ def test_a_link_opens_the_form_as_it_was_left(browser, page, address, forgiven):
 
 
 def test_what_is_no_setting_is_said_and_left_out(page, address, forgiven):
-    forgiven.append("400 (Bad Request)")
+    forgiven.append("400 (Bad Request)")  # a model is no table, and not every setting one
     wrong = ("cases.seeds=0:9", "__proto__.x=1", "model.x=1", "cases")
     path = "&".join(f"set={quote(text)}" for text in (*wrong, 'cases.seeds="0:7"'))
     opened(page, address, f"/run?{path}")
@@ -85,11 +85,6 @@ def test_what_is_no_setting_is_said_and_left_out(page, address, forgiven):
     assert [line.partition(". ")[0] for line in lines] == [f"The address says set={text}" for text in wrong]
     assert page.get_by_label("Seeds").input_value() == "0:7"
     assert page.evaluate("({}).x") is None
-    opened(page, address, "/run?set=" + quote('cases.sedes="0:7"'))
-    assert "'sedes'" in page.locator(".plan .refusal").inner_text()
-
-
-def test_a_value_that_no_field_can_show_does_not_hide_the_form(page, address):
     opened(page, address, "/run?set=" + quote("stages.trajectory=null"))
     assert "no field can show" in page.locator(".unmet").inner_text()
     assert page.get_by_label("Seeds").input_value() == "0:3"
@@ -97,7 +92,7 @@ def test_a_value_that_no_field_can_show_does_not_hide_the_form(page, address):
 
 def test_a_form_that_is_too_long_for_an_address_is_said_to_be(page, address):
     opened(page, address)
-    page.get_by_label("Seeds").fill(", ".join(str(3 * seed) for seed in range(2000)))
+    page.get_by_label("Seeds").fill(", ".join(str(3 * seed) for seed in range(1500)))
     assert said(page)["set"] == []
     assert "too long for an address" in page.locator(".unmet").inner_text()
     page.get_by_label("Seeds").fill("0:4")

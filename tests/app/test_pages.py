@@ -309,8 +309,10 @@ def test_a_latent_model_is_shown_by_channel_by_prompt_and_by_half(page, tmp_path
     import saved_folders
 
     layer = "mid_block.attentions.0.transformer_blocks.0.attn2"
+    own = layer.replace("attn2", "attn1")
+    folder = str(saved_folders.folder("UNet2DConditionModel"))
     found = fp.profile(
-        str(saved_folders.folder("UNet2DConditionModel")),
+        folder,
         seeds="0:1",
         labels=["a cat"],
         into=tmp_path / "store",
@@ -321,6 +323,7 @@ def test_a_latent_model_is_shown_by_channel_by_prompt_and_by_half(page, tmp_path
             "activations": {"layers": layer, "guidance": ["uncond", "cond"]},
             "max_channel": {"layers": layer},
             "attention_maps": {"layers": layer},
+            "own": {"use": "attention_maps", "layers": own},
         },
     )
     with serving(application(str(tmp_path / "store"))) as here:
@@ -333,8 +336,20 @@ def test_a_latent_model_is_shown_by_channel_by_prompt_and_by_half(page, tmp_path
         channel = int(found["max_channel"]["channel"].sel(time=402, layer=layer).squeeze())
         assert told(page, f"activations/{layer}") == f"guidance cond, channel {channel} of 128"
         assert page.locator(".mark").inner_text() == f"★ c* everywhere: {channel}"
-        at(page, here, "/attention?time=402&channel=3")
+        at(page, here, f"/attention?time=402&channel=3&layer={layer}")
         assert told(page, f"attention_maps/{layer}") == "token 3 of 16"
+        said = page.locator("section[aria-label='Tokens of the prompt']")
+        assert "place in the prompt “a cat”" in said.inner_text()
+        python = said.locator("pre").inner_text()
+        assert python == f"fp.tokens({folder!r}, 'a cat')"
+        behind = page.request.get(f"{here}/api/attention?layer={layer}").json()
+        assert behind["words"] == {"prompt": "a cat", "python": python}
+        at(page, here, f"/attention?time=402&channel=3&layer={own}")
+        height, width = found[f"own/{own}"].sizes["y"], found[f"own/{own}"].sizes["x"]
+        place = f"(y {3 // width}, x {3 % width})"
+        assert told(page, f"own/{own}") == f"token 3 {place} of {height * width}"
+        assert page.locator("#channel-told").inner_text() == f"3 of {height * width} {place}"
+        assert said.count() == 0
 
 
 def test_names_from_a_store_are_text_and_never_markup(page, tmp_path):

@@ -7,13 +7,26 @@ import { colour } from "app/theme.js";
 
 const NULL_TOLD = (seed) => `null of seed ${seed}: same noise, image known`;
 const INTERVAL_TOLD = "95 % interval of the mean excess";
-const BAND_TOLD = (measure) => `10 to 90 % of ${measure.n} seeds`;
+const BAND_TOLD = (measure) => `10 to 90 % of ${seedsTold(measure)}`;
 const UNITS = { 1: "no unit", index: "index, no order" };
 const SAID = { other_label: "to label", read_label: "label that is read" };
 const BANDS = 3;
 const WIDE = 24;
 /** Colours in an order in which neighbours are far apart. */
 const PLACES = [0, 1, 2, 3, 4, 6, 7, 5];
+
+/** How many seeds statistics are over, and of how many where these are not all. */
+export function seedsTold(of) {
+  return `${countTold(of)} seeds`;
+}
+
+function countTold({ n, computed }) {
+  return n < computed ? `${n.toLocaleString("en")} of ${computed.toLocaleString("en")}` : n.toLocaleString("en");
+}
+
+function drawnTold(measure, seed) {
+  return `drawn: seed ${seed}${measure.n > 1 ? ` of n = ${seedsTold(measure)}` : ""}`;
+}
 
 /** Whether a measure runs over several states; a single one is no curve. */
 export function isCurve(measure) {
@@ -22,7 +35,7 @@ export function isCurve(measure) {
 
 /** A card that plots a measure of a seed; `state` says what of it: t, which curves, which lines. */
 export function curveCard(measure, seed, state) {
-  const words = [measure.long_name, UNITS[measure.unit] ?? measure.unit, `drawn: seed ${seed}${measure.n > 1 ? ` of n = ${measure.n} seeds` : ""}`, measure.pixels ? `mean over ${measure.pixels} pixels` : null, measure.note];
+  const words = [measure.long_name, UNITS[measure.unit] ?? measure.unit, drawnTold(measure, seed), measure.pixels ? `mean over ${measure.pixels} pixels` : null, measure.note];
   const card = plotCard(measure.name, words.filter(Boolean).join(" · "), () => drawn(measure, seed, state()), { moved: (point) => set({ time: point.x }) });
   const place = card.element.querySelector(".plot");
   const draw = async () => {
@@ -76,7 +89,7 @@ function valueTraces(measure, seed, each, i, count) {
   if (series.least) traces.push(...edges(measure, series.least, series.most, mine, alone ? `seed ${seed}, least and most of all pixels` : null));
   traces.push(curve(measure, series.value, own, measure.unit === "index" ? POINTS(mine, measure) : { mode: "lines", line: { color: mine, width } }));
   if (series.null) traces.push({ ...curve(measure, series.null, alone ? NULL_TOLD(seed) : `${own}, null`, { mode: "lines", line: { color: alone ? colour("ink") : mine, width: 1.2, dash: "dash" } }), showlegend: alone });
-  if (series.mean && alone) traces.push(curve(measure, series.mean, `mean of ${measure.n} seeds`, { mode: "lines", line: { color: line(1), width } }));
+  if (series.mean && alone) traces.push(curve(measure, series.mean, `mean of ${seedsTold(measure)}`, { mode: "lines", line: { color: line(1), width } }));
   return traces;
 }
 
@@ -93,7 +106,7 @@ function excessTraces(measure, seed, each, i, count, below) {
   const name = alone ? `${place}excess of seed ${seed}` : each.caption;
   const own = { ...curve(measure, series.excess, name, { mode: "lines", line: { color: mine, width: 1 } }), ...on };
   if (alone || !series.excess_mean) traces.push({ ...own, ...legend });
-  if (series.excess_mean) traces.push({ ...curve(measure, series.excess_mean, alone ? `${place}mean excess of ${measure.n} seeds` : name, { mode: "lines", line: { color: alone ? line(1) : mine, width: 2 } }), ...on, ...legend });
+  if (series.excess_mean) traces.push({ ...curve(measure, series.excess_mean, alone ? `${place}mean excess of ${seedsTold(measure)}` : name, { mode: "lines", line: { color: alone ? line(1) : mine, width: 2 } }), ...on, ...legend });
   return traces;
 }
 
@@ -108,7 +121,7 @@ function keys(measure, seed, count, { both, excess }) {
   if (measure.n > 1 && few && !excess) found.push(dummy(`dotted: ${BAND_TOLD(measure)}`, { line: EDGE(ink) }));
   if (!both && !excess) return found;
   const place = both ? "below: " : "";
-  if (measure.n > 1) found.push(dummy(`${place}mean excess of ${measure.n} seeds`, { line: { color: ink, width: 2 } }));
+  if (measure.n > 1) found.push(dummy(`${place}mean excess of ${seedsTold(measure)}`, { line: { color: ink, width: 2 } }));
   else found.push(dummy(`${place}excess of seed ${seed}`, { line: { color: ink, width: 1 } }));
   if (measure.n > 2 && few) found.push(dummy(`${place}${INTERVAL_TOLD}`, { fill: "toself", fillcolor: faint(ink), line: { width: 0, color: ink } }));
   return found;
@@ -147,12 +160,12 @@ export function faint(hex) {
 export function barCard(measure, seed) {
   const names = measure.lines.map((each) => literal(each.caption.replace(/^label /, "")));
   const of = (role) => measure.lines.map((each) => each.series[role]?.values[0] ?? null);
-  const words = [measure.long_name, UNITS[measure.unit] ?? measure.unit, `t = ${measure.times[0]}`, `drawn: seed ${seed}${measure.n > 1 ? ` of n = ${measure.n} seeds` : ""}`, measure.note];
+  const words = [measure.long_name, UNITS[measure.unit] ?? measure.unit, `t = ${measure.times[0]}`, drawnTold(measure, seed), measure.note];
   const card = plotCard(measure.name, words.filter(Boolean).join(" · "), () => {
     const [mean, low, high] = ["mean", "low", "high"].map(of);
     const bars = (x, name, color, more) => ({ type: "bar", orientation: "h", x, y: names, name, marker: { color }, hovertemplate: "%{x:.5g}", ...more });
     const traces = [bars(of("value"), `seed ${seed}`, line(0))];
-    if (measure.n > 1 && mean.some((value) => value !== null)) traces.push(bars(mean, `mean of ${measure.n} seeds; whiskers: ${BAND_TOLD(measure)}`, line(1), {
+    if (measure.n > 1 && mean.some((value) => value !== null)) traces.push(bars(mean, `mean of ${seedsTold(measure)}; whiskers: ${BAND_TOLD(measure)}`, line(1), {
       error_x: { type: "data", symmetric: false, array: mean.map((m, i) => high[i] - m), arrayminus: mean.map((m, i) => m - low[i]), color: colour("ink") },
     }));
     return { traces, layout: {
@@ -178,6 +191,6 @@ export function numbersCard(measures, seed) {
     make("div", { class: "table-scroll", tabindex: "0", role: "region", "aria-label": "Measures at one state" }, make("table", {},
       make("thead", {}, make("tr", {}, ["measure", "t", ...columns.map(([told]) => told), "n"].map((told) => make("th", { scope: "col" }, told)))),
       make("tbody", {}, measures.map((measure) => make("tr", {}, make("th", { scope: "row", title: measure.long_name }, measure.name),
-        make("td", {}, number(measure.times[0])), columns.map(([, role]) => cell(measure, role)), make("td", {}, measure.n > 1 ? `${measure.n}` : "")))))));
+        make("td", {}, number(measure.times[0])), columns.map(([, role]) => cell(measure, role)), make("td", {}, measure.n > 1 ? countTold(measure) : "")))))));
   return { element, title: "At one state", draw: async () => {}, mark: async () => {}, close: () => {}, png: async () => null };
 }

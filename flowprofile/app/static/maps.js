@@ -48,7 +48,7 @@ class Maps {
     return {
       words: this.told.panels.length ? { ...this.#words(), ...words } : {},
       times: this.times, channels: this.channels, channelName: nameOf(this.told.panels),
-      channelTold: (channel) => ({ one: `${channel} of ${this.channels}`, sum: "all of them, summed" })[this.show(read().params)] ?? "each layer its own c*",
+      channelTold: (channel) => ({ one: `${channel} of ${this.channels}${this.#spot(channel)}`, sum: "all of them, summed" })[this.show(read().params)] ?? "each layer its own c*",
       moves: ["time", "channel", "show", "mask", "colour"],
       move: (changed) => this.move(changed).then(() => more?.move?.(changed)),
       close: () => { this.waiting?.abort(); clearTimeout(this.queued); more?.close?.(); },
@@ -66,6 +66,12 @@ class Maps {
       colour: among(COLOURS.map(([name]) => name).filter(Boolean), "one scale for all t is shown"),
       ...(regions ? { mask: masked(regions, this.image[0] * this.image[1]) } : {}),
     };
+  }
+
+  /** Where in the picture a token is that the slider chooses. */
+  #spot(channel) {
+    const [first] = this.told.panels;
+    return first?.leading.length === 1 ? spotTold(first.leading[0], channel) : "";
   }
 
   #all() {
@@ -295,8 +301,15 @@ function places(told, at) {
 function placeTold(told, channel) {
   return places(told, channel).map((at, i) => {
     const { name, values, places: where } = told.leading[i];
-    return where ? `${name} at y ${where[0][at]}, x ${where[1][at]}` : `${name} ${values[at]}`;
+    return where ? `${name} at y ${where[0][at]}, x ${where[1][at]}` : `${name} ${values[at]}${spotTold(told.leading[i], at)}`;
   }).join(", ");
+}
+
+/** Where in the picture a token is, or which one of the text's behind them it is. */
+function spotTold({ grid }, at) {
+  if (!grid) return "";
+  const own = grid[0] * grid[1];
+  return at < own ? ` (y ${Math.floor(at / grid[1])}, x ${at % grid[1]})` : ` (the text's ${at - own})`;
 }
 
 function plural(told) {

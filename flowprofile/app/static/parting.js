@@ -1,7 +1,7 @@
 // How far two sides are apart at every state: the curve with its interval, and the state from which on it is surely so.
 
 import { make, number } from "app/dom.js";
-import { band, faint, LEGEND } from "app/curves.js";
+import { band, faint, LEGEND, seedsTold } from "app/curves.js";
 import { line, literal, plotCard, timeAxis } from "app/plot.js";
 import { read, set } from "app/state.js";
 import { colour } from "app/theme.js";
@@ -12,7 +12,7 @@ const NULL_TOLD = "null: same noise, images known";
 export function pairCard(told, pair, now) {
   const title = `Side ${pair.sides[0] + 1} and side ${pair.sides[1] + 1}`;
   if (pair.refused) return refusedCard(title, pair.refused);
-  const words = [`D(t): ${pair.quantity}${pair.of ? ` of the states ${pair.of}, whatever pictures are shown above` : ""}`, pair.source ? `from ${pair.source}` : null, pair.n ? `n = ${pair.n} seeds` : null, pair.note];
+  const words = [`D(t): ${pair.quantity}${pair.of ? ` of the states ${pair.of}, whatever pictures are shown above` : ""}`, pair.source ? `from ${pair.source}` : null, pair.n ? `n = ${seedsTold(pair)}` : null, pair.note];
   const card = plotCard(title, words.filter(Boolean).join(" · "), () => drawn(pair, now()), { moved: (point) => set({ time: point.x }) });
   const place = card.element.querySelector(".plot");
   const table = make("div", {});
@@ -45,7 +45,7 @@ function drawn(pair, t) {
     const mean = { times: pair.mean_times };
     const interval = `95 % interval of the mean${excess ? " excess" : ""}`;
     traces.push(...band(mean, { values: pair.mean.lower }, { values: pair.mean.upper }, line(1), interval, "interval"));
-    traces.push(curve(pair.mean_times, excess ? pair.mean.excess : pair.mean.value, `mean${excess ? " excess" : ""} of ${pair.n} seeds`, { color: line(1), width: 2.5 }));
+    traces.push(curve(pair.mean_times, excess ? pair.mean.excess : pair.mean.value, `mean${excess ? " excess" : ""} of ${seedsTold(pair)}`, { color: line(1), width: 2.5 }));
     if (!excess && pair.mean.null.some((value) => value !== null)) traces.push(curve(pair.mean_times, pair.mean.null, NULL_TOLD, { color: colour("ink"), width: 1.5, dash: "dash" }));
   }
   if (own) traces.push(curve(pair.times, own, `these two samples${pair.of ? `, ${pair.of}` : ""}`, { color: line(0), width: 1.2 }));

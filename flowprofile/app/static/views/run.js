@@ -128,7 +128,7 @@ class Run {
   draw() {
     const [model, ...groups] = this.form.groups;
     const parts = [
-      make("p", { class: "lead" }, "Begins with what this store was asked for last. Only what is missing is computed."),
+      make("p", { class: "lead" }, "Begins with what this store was asked for last, and with what the address changes of it. Only what is missing is computed."),
       this.mask ? this.quick() : null,
       this.group(model, true), ...groups.filter(({ name }) => name !== "numerics").map((group) => this.group(group, group.name === "cases")),
       this.tables("stages", this.form.stages), this.tables("interventions", this.form.interventions),
