@@ -13,7 +13,7 @@ pytestmark = pytest.mark.browser
 TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 VIEWS = (
     "/sample?time=100&mask=eyes",
-    "/activations?time=300",
+    "/activations?time=310&colour=blue",
     "/attention?time=300&mask=face",
     "/gradients?time=500",
     "/gradients?object=layers&time=500",

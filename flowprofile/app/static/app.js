@@ -3,13 +3,14 @@
 import { drawControls } from "app/controls.js";
 import { code, copy, make, say } from "app/dom.js";
 import { listenToKeys, showHelp } from "app/keys.js";
-import { showNotes, unmet } from "app/notes.js";
+import { among, showNotes, unmet } from "app/notes.js";
 import { catalogue, forget, silence } from "app/source.js";
 import { address, common, listen, read, set, VIEWS, visit } from "app/state.js";
 import { drawTheme } from "app/theme.js";
 import { tokenField } from "app/token.js";
 
 const main = document.getElementById("view");
+const VIEW = { view: among(Object.keys(VIEWS), "sample is shown") };
 const notes = make("div", { class: "unmet", role: "status" });
 const app = { catalogue: null, run: null, handle: null, set, read, busy, reload, move, tell };
 let opening = 0;
@@ -65,7 +66,7 @@ async function renew(found) {
 async function open() {
   const turn = (opening += 1);
   const { view, params } = read();
-  const name = view in VIEWS ? view : "sample";
+  const name = Object.hasOwn(VIEWS, view) ? view : "sample";
   app.run = app.catalogue.runs.find((run) => run.name === params.get("run")) ?? app.catalogue.runs[0];
   app.handle?.close?.();
   app.handle = null;
@@ -104,7 +105,9 @@ async function move(changed) {
 /** Say what the address asks for and the view does not have. */
 function tell() {
   const { words = {}, notes: said = [] } = app.handle ?? {};
-  showNotes(notes, [...unmet(words, read().params), ...said]);
+  const { view, params } = read();
+  const strange = unmet(VIEW, new URLSearchParams({ view })); // an exported folder's address may name any
+  showNotes(notes, [...strange, ...unmet(words, params), ...said]);
 }
 
 function refusal(error) {
