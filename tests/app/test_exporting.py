@@ -256,6 +256,12 @@ def test_every_view_opens_from_a_disk_and_another_layer_can_be_chosen(exported, 
     assert exported.locator("rect.layer.shown").count() == 2
     assert exported.locator("figure.panel canvas.map").count() == 3
     assert exported.get_by_role("link", name="Run").count() == 0
+    _opened(exported, folder, "/sampel?time=1")
+    said = exported.locator(".unmet p").all_inner_texts()
+    assert [line.partition(". ")[0] for line in said] == [
+        "The address says view=sampel",
+        "The address says time=1",
+    ]
 
 
 @pytest.mark.browser

@@ -11,11 +11,13 @@ export function tableOf(held, params) {
   const wanted = params.getAll("column");
   const chosen = (wanted.length ? wanted : usual).map((name) => placeOf(held, name));
   const [sort, order] = [params.get("sort") ?? "seed", params.get("order") ?? "asc"];
-  const offset = Math.max(0, Number(params.get("offset") ?? 0));
   const rows = sorted(held.rows.filter((row) => fits(row, params.getAll("only"))), held, sort, order);
+  const [asked, most] = [Number(params.get("offset") ?? 0), Number(params.get("limit") ?? 200)];
+  const offset = Math.max(0, asked < rows.length ? asked : Math.floor((rows.length - 1) / most) * most);
+  const notes = offset === asked ? [] : [`The address says offset=${asked}. There are ${rows.length} cases, counted from 0; those from ${offset} on are shown.`];
   return {
-    ...told, sort, order, offset, cases: rows.length, columns: chosen.map((at) => held.columns[at]),
-    rows: rows.slice(offset, offset + Number(params.get("limit") ?? 200)).map((row) => ({ ...row, values: chosen.map((at) => row.values[at]) })),
+    ...told, notes, sort, order, offset, cases: rows.length, columns: chosen.map((at) => held.columns[at]),
+    rows: rows.slice(offset, offset + most).map((row) => ({ ...row, values: chosen.map((at) => row.values[at]) })),
   };
 }
 

@@ -47,6 +47,7 @@ function shown(app, form, all, draft, wrong) {
     return new Run(app, form, all, draft, wrong);
   } catch (error) {
     console.warn(error);
+    kept = null;
     return new Run(app, form, all, drafted(form.base), ["The address holds settings that no field can show; what this store was asked for last is shown."]);
   }
 }

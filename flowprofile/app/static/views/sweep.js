@@ -32,7 +32,7 @@ class Sweep {
   handle() {
     const view = this;
     return {
-      words: { limit: (value) => (value === String(ROWS) ? null : { told: `A page of the table has ${ROWS} rows` }) }, get notes() { return view.told.notes; },
+      words: { limit: (value) => (value === String(ROWS) ? null : { told: `A page of the table has ${ROWS} rows` }) }, get notes() { return view.told?.notes ?? []; },
       noCase: true, moves: MOVES, move: (changed) => this.app.busy(this.move(changed)),
       close: () => this.turn?.abort(), python: () => this.#python(),
       csv: async () => save("sweep.csv", await text("sweep.csv", this.asked()), "text/csv"),
