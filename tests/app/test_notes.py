@@ -1,6 +1,7 @@
 """What an address asks for and a view does not have is said, on the page and behind /api in the same words."""
 
 import re
+from math import prod
 
 import pytest
 from pages import at, drawn, slide
@@ -8,6 +9,7 @@ from pages import at, drawn, slide
 import flowprofile as fp
 from flowprofile.app.asked import query
 from flowprofile.app.sweeping import sweep
+from flowprofile.app.views import picture_view
 
 WRONG = {
     "/activations?layer=mid_attn.fn&channel=9999&colour=blue&time=310": [
@@ -15,10 +17,9 @@ WRONG = {
         "colour=blue. There are each, log and clip; one scale for all t is shown.",
         "time=310. Kept are 20 states, 950 to 0; t = 300 is shown.",
     ],
-    "/gradients?channel=-3&show=all&object=weights&time=noon": [
-        "channel=-3. There are",
-        "object=weights. There are pixels and layers; those on pixels are shown.",
-        "show=all. There are one, sum, max:gradient_channel and max:mask; it is left out.",
+    "/attention?channel=-3&show=all&time=noon": [
+        "channel=-3. There is one, 0; it is shown.",
+        "show=all. There are one and sum; it is left out.",
         "time=noon. Kept are",
     ],
     "/sample?channel=2&mask=489,ear": [
@@ -77,6 +78,18 @@ def test_a_word_that_no_address_has_is_refused_in_every_view(page, address, forg
     for view in ("sample", "sweep"):
         page.goto(f"{address}/{view}?chanel=3")
         assert "no parameter 'chanel'" in page.locator(".refusal h2").inner_text()
+
+
+@pytest.mark.browser  # for its store, which those tests make
+def test_gradients_that_are_not_stored_are_said_not_to_be(everything):
+    tree = fp.open(everything)
+    asked = query([("object", "weights"), ("channel", "-3")])
+    found = picture_view("gradients", "", "", tree, asked)
+    sizes = [prod(panel["shape"][:-2]) for panel in found["panels"]]
+    assert found["notes"] == [
+        f"The address says channel=-3. There are {max(sizes)}, 0 to {max(sizes) - 1}; 0 is shown.",
+        "The address says object=weights. There are pixels and layers; those on pixels are shown.",
+    ]
 
 
 def test_a_page_of_the_table_beyond_the_last_is_the_last_and_is_said(small):
