@@ -11,9 +11,16 @@ from flowprofile.store.buckets import BucketPlace
 from flowprofile.store.leases import Lease
 
 
-@pytest.fixture
-def where(bucket):
+@pytest.fixture(params=["s3", pytest.param("az", marks=pytest.mark.nightly)])
+def where(request):
     """An empty place, whose leases run out quickly."""
+    name = request.getfixturevalue("bucket" if request.param == "s3" else "container")
+    return BucketPlace(f"{request.param}://{name}/stores/one", ttl=0.6)
+
+
+@pytest.fixture
+def faulty(bucket):
+    """The same, on the server that fails when it is told to."""
     return BucketPlace(f"s3://{bucket}/stores/one", ttl=0.6)
 
 
@@ -118,13 +125,13 @@ def test_one_that_cannot_be_read_is_nobodys(where, garbage):
 
 
 @pytest.mark.parametrize("fault", ["error", "silence"])
-def test_an_answer_that_was_lost_is_recognised(where, server, fault):
+def test_an_answer_that_was_lost_is_recognised(faulty, server, fault):
     server.faults += [fault]
-    assert where.create("ledger/mark", b"the same bytes")
+    assert faulty.create("ledger/mark", b"the same bytes")
     server.faults += [fault]
-    assert not where.create("ledger/mark", b"the same bytes")
+    assert not faulty.create("ledger/mark", b"the same bytes")
     server.faults += [fault]
-    lease = where.claim("ledger/planner.lock", b"me")
+    lease = faulty.claim("ledger/planner.lock", b"me")
     assert not server.faults
     server.faults += [fault]
     lease._renew()
@@ -132,7 +139,7 @@ def test_an_answer_that_was_lost_is_recognised(where, server, fault):
     lease.held()
     server.faults += [fault]
     lease.release()
-    second = where.claim("ledger/planner.lock", b"you")
+    second = faulty.claim("ledger/planner.lock", b"you")
     assert second.epoch == 2
     second.release()
 
@@ -146,10 +153,10 @@ def test_an_answer_that_comes_too_late_is_recognised(bucket, server):
     assert not server.faults
 
 
-def test_a_server_that_ignores_conditions_is_refused(where, server):
+def test_a_server_that_ignores_conditions_is_refused(faulty, server):
     server.careless = True
     with pytest.raises(StoreError, match="If-Match"):
-        where.claim("ledger/planner.lock", b"me")
+        faulty.claim("ledger/planner.lock", b"me")
 
 
 def test_nobody_takes_what_is_changing(where):

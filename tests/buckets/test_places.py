@@ -14,7 +14,7 @@ from flowprofile.store.foreign import ForeignPlace
 from flowprofile.store.places import LocalPlace, MemoryPlace
 from flowprofile.store.urls import place
 
-KINDS = ["local", "memory", "s3", "fsspec"]
+KINDS = ["local", "memory", "s3", "fsspec", pytest.param("az", marks=pytest.mark.nightly)]
 
 
 @pytest.fixture
@@ -23,6 +23,8 @@ def where(request, tmp_path):
     kind = request.param
     if kind == "s3":
         return BucketPlace(f"s3://{request.getfixturevalue('bucket')}/stores/one", ttl=0.6)
+    if kind == "az":
+        return BucketPlace(f"az://{request.getfixturevalue('container')}/stores/one", ttl=0.6)
     if kind == "fsspec":
         return ForeignPlace((tmp_path / "foreign").as_uri())
     return LocalPlace(tmp_path / "local") if kind == "local" else MemoryPlace(tmp_path.name)

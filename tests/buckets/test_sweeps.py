@@ -8,6 +8,7 @@ import pytest
 import flowprofile as fp
 from flowprofile import running
 from flowprofile.store.urls import place
+from flowprofile.store.verify import verify
 from pipelines import pipeline
 
 STAGES = {
@@ -90,6 +91,18 @@ def test_plain_zarr_reads_it(filled):
     ours = fp.open(url)["trajectory"]["x_t"]
     theirs = plain[names[0]]["x_t"].sortby(["label", "seed"]).sortby("time", ascending=False)
     assert (ours.values == theirs.values).all()
+
+
+@pytest.mark.nightly
+def test_azure_holds_the_bytes_a_folder_holds_and_grows(container, tmp_path):
+    url = f"az://{container}/sweeps/one"
+    for changes in ({}, {"seeds": "0:7", "l1": {"use": "l1"}}):
+        outcome = running.run(sweep(**changes), into=url, cluster="processes:2")
+        local = running.run(sweep(**changes), into=tmp_path / "store", layout="s3")
+        assert objects(place(url)) == objects(place(tmp_path / "store"))
+        assert (outcome.regions, outcome.bytes) == (local.regions, local.bytes)
+    assert running.run(sweep(), into=url).regions == 0
+    assert verify(url).sound
 
 
 def test_nothing_of_a_local_store_changes_its_meaning(tmp_path):
