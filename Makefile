@@ -24,11 +24,11 @@ demo: $(RUN)  ## sample a first profile, measure it, draw it; the second time it
 	$(SAY) "the first profile"
 	@$(BIN)/flowprofile demo --into out/first-profile
 
-test: lint  ## everything CI runs: style, types, import layers, tests (at most ten minutes)
+test: lint  ## everything CI runs: style, types, import layers, tests (some twelve minutes)
 	$(SAY) "pytest: laws, stories and the house rules"
 	@$(BIN)/python -m pytest -q
 
-test-app: $(DEV)  ## the interface in a real browser (Chromium must be installed; three minutes)
+test-app: $(DEV)  ## the interface in a real browser (Chromium must be installed; five minutes)
 	$(SAY) "pytest: the interface in Chromium"
 	@$(BIN)/python -m pytest -q -m browser tests/app
 
