@@ -49,7 +49,9 @@ from flowprofile.definitions.interventions import (
     SteerBy,
     SwitchTo,
     Together,
+    findable,
     shaped,
+    taken,
 )
 from flowprofile.errors import DefinitionError, nearest
 from flowprofile.models.card import ModelCard
@@ -94,6 +96,7 @@ def interventions(tables: Mapping[str, Any], model: Model, text: Text) -> tuple[
         at = At(model, text, ("interventions", title))
         for found in _of_table(title, table, at):
             one, _ = found
+            findable(one.title, at.place)
             if one.name in done:
                 raise DefinitionError(
                     f"{one.name!r} is asked for twice, by {done[one.name][0].title!r} and by {title!r} ({at.place}).",
@@ -101,6 +104,9 @@ def interventions(tables: Mapping[str, Any], model: Model, text: Text) -> tuple[
                     remedy="remove one of them",
                 )
             done[one.name] = found
+    for one, _ in done.values():
+        if one.title in done and done[one.title][0].title != one.title:
+            raise taken(one.title, text.place(["interventions", one.title]))
     return tuple(done.values())
 
 

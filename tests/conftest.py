@@ -7,8 +7,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from pathlib import Path
 
 import pytest
-from catalogue import CATALOGUE
+from catalogue import CATALOGUE, catalogue
 from hypothesis import settings
+
+__all__ = ["catalogue"]
 
 settings.register_profile("dev", max_examples=20, deadline=None, derandomize=True)
 settings.register_profile("ci", max_examples=100, deadline=None, derandomize=True)
@@ -20,12 +22,6 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 def store(tmp_path):
     """Where a store may be."""
     return str(tmp_path / "store")
-
-
-@pytest.fixture(scope="session")
-def catalogue():
-    """Where every test of a fault writes its row."""
-    return CATALOGUE
 
 
 def pytest_addoption(parser):

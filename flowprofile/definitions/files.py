@@ -140,12 +140,7 @@ def _merged(path: Path, *, search: Iterable[Path], seen: tuple[Path, ...]) -> tu
     if base is None:
         return table, text
     here = path.resolve()
-    if here in seen or len(seen) >= MAX_EXTENDS:
-        chain = " -> ".join(step.name for step in (*seen, here))
-        raise DefinitionError(
-            f"The definitions extend each other too deeply: {chain}.",
-            remedy=f"end the chain; at most {MAX_EXTENDS} levels are possible",
-        )
+    _ends(here, seen)
     if not isinstance(base, str):
         raise DefinitionError(
             f"`extends` is the name of a pipeline, not {base!r} ({text.place(['extends'])}).",
@@ -156,6 +151,16 @@ def _merged(path: Path, *, search: Iterable[Path], seen: tuple[Path, ...]) -> tu
     found = near[0] if near else find(base, kind="pipelines", search=search)
     under, below = _merged(found, search=search, seen=(*seen, here))
     return _over(under, table), replace(text, under=below)
+
+
+def _ends(here: Path, seen: tuple[Path, ...]) -> None:
+    """Refuse a chain that comes back to where it was, or is longer than anybody would write."""
+    if here in seen or len(seen) >= MAX_EXTENDS:
+        chain = " -> ".join(step.name for step in (*seen, here))
+        raise DefinitionError(
+            f"The definitions extend each other too deeply: {chain}.",
+            remedy=f"end the chain; at most {MAX_EXTENDS} levels are possible",
+        )
 
 
 def _over(under: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

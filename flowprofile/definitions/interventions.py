@@ -13,8 +13,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, Tag, TypeAdapter, ValidationError
 
+from flowprofile.cases import CLEAN
 from flowprofile.definitions.base import Label, Seeds, Table, Whole, one_of
 from flowprofile.definitions.text import Text, refusal
+from flowprofile.errors import DefinitionError
 
 Names = str | list[str]
 """One name or glob, or several."""
@@ -194,3 +196,24 @@ def shaped(title: str, table: object, text: Text) -> Table:
     except ValidationError as error:
         raise refusal(error, text, InterventionTable, under=("interventions", title)) from None
     return found
+
+
+def findable(title: str, place: str) -> None:
+    """Refuse a title that a store could not give back: fixed-width text loses a NUL, and `none` is the clean run."""
+    if title == CLEAN:
+        raise taken(title, place)
+    if not title or "\0" in title:
+        raise DefinitionError(
+            f"An intervention cannot be called {title!r} ({place}).",
+            consequence="It would come back from the store under another name.",
+            remedy="give it a title of at least one character, none of them NUL",
+        )
+
+
+def taken(title: str, place: str) -> DefinitionError:
+    """The refusal of a title that is the name of something else."""
+    return DefinitionError(
+        f"{title!r} is the name of another intervention ({place}).",
+        consequence="Whoever selects by it would get that one, or the mean of both.",
+        remedy="give it another title",
+    )

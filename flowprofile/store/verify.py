@@ -2,7 +2,8 @@
 simply continue.
 
 Verifying reads every byte. Repairing never guesses data: metadata is rendered again from the record, regions whose
-bytes are gone lose their receipts, and the engine computes what is then missing.
+bytes are gone lose their receipts, and the engine computes what is then missing. It looks twice before anything goes:
+a line that erred once has damaged nothing.
 """
 
 import json
@@ -176,7 +177,7 @@ def repair(url: Where) -> Repair:
     with Store.open(url) as store:
         store.lock()
         settle(where, record, layout=store.layout, listen=silent)
-        damaged = [f for f in verify(url).findings if f.kind not in (*HARMLESS, "metadata damaged")]
+        damaged = [f for f in _twice(before, verify(url)) if f.kind not in (*HARMLESS, "metadata damaged")]
         retired = sorted({region for finding in damaged for region in finding.regions})
         for region in retired:
             store.retire(region)
@@ -185,6 +186,12 @@ def repair(url: Where) -> Repair:
         for key in removed:
             where.delete(key)
     return Repair(before, verify(url), tuple(retired), tuple(removed))
+
+
+def _twice(first: Report, second: Report) -> list[Finding]:
+    """What the second look found of what the first had found."""
+    known = {finding.key for finding in first.findings}
+    return [finding for finding in second.findings if finding.key in known]
 
 
 def _record(where: Place) -> tuple[Record, list[Finding]]:
@@ -350,9 +357,21 @@ def _kind(key: str, data: bytes | None, owners: Mapping[str, str]) -> Kind:
 def _debris(audit: _Audit, sealed: Mapping[str, object]) -> None:
     rendered = {f"{ROOT}/{key}" for key in Rendered(audit.record).objects} | {ROOT_DOCUMENT}
     known_intents = {finding.key for finding in audit.findings if finding.kind == "open intent"}
+    claimed = _claimed(audit)
     for key in _walk(audit.place):
-        if key not in rendered and key not in sealed and key not in known_intents:
+        if not any(key in known for known in (rendered, sealed, known_intents, claimed)):
             audit.found("debris", key)
+
+
+def _claimed(audit: _Audit) -> set[str]:
+    """What receipts that cannot be read may seal: as long as they are there, it is not for anybody to remove."""
+    return {
+        f"{ROOT}/{region.run}/{region.group}/{key}"
+        for finding in audit.findings
+        if finding.kind == "receipt damaged"
+        for region in finding.regions
+        for key in _expected(audit.record, region)
+    }
 
 
 def _walk(where: Place) -> Iterator[str]:

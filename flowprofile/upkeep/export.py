@@ -53,7 +53,7 @@ def export(selection: xr.DataTree | xr.Dataset, into: str | os.PathLike[str]) ->
     if kind in TABLES:
         arrow()
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.part{kind}")
+    temporary = _beside(path)
     try:
         if kind in TABLES:
             write_table(tree, temporary)
@@ -66,6 +66,11 @@ def export(selection: xr.DataTree | xr.Dataset, into: str | os.PathLike[str]) ->
             temporary.unlink()
         raise
     return path
+
+
+def _beside(path: Path) -> Path:
+    """Where it is written until it is whole; what an export that was killed has left there, the next one overwrites."""
+    return path.with_name(f".{path.stem}.part{path.suffix.lower()}")
 
 
 def _whole(tree: xr.DataTree, path: Path) -> None:

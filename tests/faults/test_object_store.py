@@ -8,18 +8,20 @@ from datetime import timedelta
 import pytest
 from acknowledged import Heard, Truth, contents, regions
 from catalogue import times
-from faulty_bucket import KINDS
+from faulty_bucket import KINDS, SHORTENED
 
 from flowprofile import running
 from flowprofile.errors import BusyError, FlowProfileError, StoreError
 from flowprofile.store import buckets, reading
 from flowprofile.store.buckets import BucketPlace
 from flowprofile.store.layout import StoreLayout
+from flowprofile.store.verify import repair
 from pipelines import pipeline
 
 LAYOUT = StoreLayout(durability="none", chunk="1 KiB", shard="8 KiB", small="1 KiB")
 ATTEMPTS = 60
 NAME = "S3: {}"
+CUT = NAME.format("truncated")
 READ = "S3: a bit flips in what is read"
 
 
@@ -42,7 +44,7 @@ class Proxy:
     def __call__(self, method, path, query):
         kind = self.kinds[self.struck.total() % len(self.kinds)]
         if self.draw.random() * self.every >= 1 or (
-            method == "HEAD" and kind in ("truncated", "zeroed", "flipped")
+            method == "HEAD" and kind in ("truncated", SHORTENED, "zeroed", "flipped")
         ):
             return None
         self.struck[kind] += 1
@@ -83,9 +85,9 @@ def insisted(place, heard):
             pytest.fail(f"{ATTEMPTS} attempts did not end")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, SHORTENED])
 def test_a_sweep_through_a_bad_line_ends_in_the_bytes_of_a_good_one(catalogue, bucket, server, whole, kind):
-    with catalogue.row(NAME.format(kind), "I4") as row:
+    with catalogue.row(CUT if kind == SHORTENED else NAME.format(kind), "I4") as row:
         for number in range(times(1, 10)):
             place, heard = where(bucket, str(number)), Heard()
             proxy = Proxy(number, 60 if kind in ("hang", "truncated") else 25, [kind])
@@ -166,9 +168,7 @@ def once(kind, which=lambda method, path: True):
 def test_without_errors_what_never_arrived_would_be_acknowledged(
     catalogue, bucket, server, whole, monkeypatch, kind
 ):
-    """A writer that is content with silence. A truncated answer has no such twin: of what arrived nothing can be made,
-    and where somebody fills it up, it is `zeroed`.
-    """
+    """A writer that is content with silence."""
     write = BucketPlace.write
 
     def content(self, key, data, *, durable=False):
@@ -183,3 +183,36 @@ def test_without_errors_what_never_arrived_would_be_acknowledged(
         server.proxy = data
         running.run(sweep(), into=place, layout=LAYOUT, listen=heard)
         row.unprotected += whole.lost(place, heard)
+
+
+def always(kind, part):
+    """A proxy that strikes every answer to a read of one object."""
+    return lambda method, path, query: kind if method == "GET" and part in path else None
+
+
+def repaired(server, place, whole, heard, proxy):
+    """Repair a sound store through a bad line: how much of it was lost, and whether it was refused."""
+    refused, server.proxy = False, proxy
+    try:
+        repair(place)
+    except StoreError:
+        refused = True
+    finally:
+        server.proxy = silent
+    return whole.lost(place, heard), refused
+
+
+def test_an_object_that_never_arrives_whole_is_not_taken_for_damaged(catalogue, bucket, server, whole):
+    """The twin's line says of the half that it is all there is: then the client has nothing to compare."""
+    place, heard = where(bucket, "cut"), Heard()
+    insisted(place, heard)
+    chunks = sorted(key for key in place.list("profile.zarr") if "/x_t/c." in key)
+    with catalogue.row(CUT, "I4") as row:
+        for chunk in chunks[: times(1, 5)]:
+            lost, refused = repaired(server, place, whole, heard, always("truncated", chunk))
+            assert refused
+            row.injected, row.acknowledged = row.injected + 1, row.acknowledged + len(set(heard))
+            row.lost += lost
+        assert contents(place) == whole.contents
+    with catalogue.twin(CUT, "I4") as row:
+        row.unprotected += repaired(server, place, whole, heard, always(SHORTENED, chunks[0]))[0]

@@ -1,13 +1,16 @@
 """The catalogue of faults: what was injected, what had been acknowledged, what of it was lost, and what was silent.
 
 Every test of a fault writes one row; the whole table is printed when the tests end, and written as the README has it
-with ``--catalogue FILE``. A row with anything lost or silent fails its test by itself, so that the table cannot lie.
+with ``--catalogue FILE``. A row with anything lost or silent fails its test by itself, so that the table cannot lie. A
+row without a twin fails the module that wrote it, when all of the module was run: a test that cannot fail shows nothing.
 """
 
 import os
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+
+import pytest
 
 
 @dataclass
@@ -55,6 +58,19 @@ class Catalogue:
         yield found
         assert found.unprotected > before, f"the twin of {fault!r} lost nothing: the test shows nothing"
 
+    def injected(self):
+        """How often each fault was injected until now."""
+        return {fault: row.injected for fault, row in self.rows.items()}
+
+    def insist(self, before):
+        """Every row in which something was injected since `before` has a twin that failed."""
+        alone = [
+            fault
+            for fault, row in self.rows.items()
+            if row.injected > before.get(fault, 0) and not row.unprotected
+        ]
+        assert not alone, f"no negative twin: {'; '.join(alone)}"
+
     def lines(self):
         """The table as Markdown, with a total."""
         yield "| fault | promise | injected | acknowledged | lost | silent | without the protection | seconds |"
@@ -78,6 +94,21 @@ class Catalogue:
 
 CATALOGUE = Catalogue()
 """The one of a session."""
+
+
+@pytest.fixture(scope="module")
+def catalogue(request):
+    """Where every test of a fault writes its row, and its twin into the same: both are in one module."""
+    before = CATALOGUE.injected()
+    yield CATALOGUE
+    if _whole(request):
+        CATALOGUE.insist(before)
+
+
+def _whole(request):
+    """Whether every test of the module is run, and not some that were chosen among them."""
+    there = {name for name in vars(request.module) if name.startswith("test")}
+    return there == {item.originalname for item in request.session.items if item.module is request.module}
 
 
 def times(short, long):

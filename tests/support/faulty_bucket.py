@@ -20,6 +20,8 @@ ANSWERED = ("503", "500", "reset")
 DONE = ("lost", "truncated", "zeroed", "flipped")
 """Faults of an answer: the server has done what it was asked."""
 KINDS = (*ANSWERED, *DONE, "hang")
+SHORTENED = "shortened"
+"""Truncated, and the answer says that it was never longer: no client can see it."""
 HANG = 1.0
 """Seconds after which nobody waits for an answer any more."""
 
@@ -34,7 +36,7 @@ class Server:
     faults: list[str] = field(default_factory=list)
     """What becomes of the answers to the next puts: ``error``, ``silence`` or ``late``. The object arrives all the same."""
     proxy: Callable[[str, str, str], str | None] = lambda method, path, query: None
-    """Which of `KINDS` strikes a request, if any."""
+    """Which of `KINDS`, or `SHORTENED`, strikes a request, if any."""
     signed: list[str] = field(default_factory=list)
     """The signatures of what was asked."""
     careless: bool = False
@@ -89,7 +91,11 @@ def _struck(kind, environ, start_response, inner):
         body = body[:at] + bytes(len(body) - at)
     if kind == "flipped" and body:
         body = body[:at] + bytes([body[at] ^ 1]) + body[at + 1 :]
-    start_response(*said[0])
+    status, headers = said[0]
+    if kind == SHORTENED:
+        body = body[:at]
+        headers = [(name, str(at) if name.lower() == "content-length" else value) for name, value in headers]
+    start_response(status, headers)
     if kind == "truncated":
         return _half(body, environ)
     return [body]
