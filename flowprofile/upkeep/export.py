@@ -3,7 +3,8 @@
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -53,24 +54,29 @@ def export(selection: xr.DataTree | xr.Dataset, into: str | os.PathLike[str]) ->
     if kind in TABLES:
         arrow()
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _beside(path)
-    try:
+    with _aside(path) as temporary:
         if kind in TABLES:
             write_table(tree, temporary)
         else:
             _whole(tree, temporary)
-        temporary.replace(path)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        if temporary.is_file():
-            temporary.unlink()
-        raise
     return path
 
 
-def _beside(path: Path) -> Path:
-    """Where it is written until it is whole; what an export that was killed has left there, the next one overwrites."""
-    return path.with_name(f".{path.stem}.part{path.suffix.lower()}")
+@contextmanager
+def _aside(path: Path) -> Iterator[Path]:
+    """A name that becomes `path` when all of it is written.
+
+    It lies in a folder of its own, with whatever the libraries need beside it: what an export that was killed leaves
+    there goes with the next one of that name.
+    """
+    folder = path.with_name(f".{path.name}.part")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    try:
+        yield folder / path.name
+        (folder / path.name).replace(path)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _whole(tree: xr.DataTree, path: Path) -> None:

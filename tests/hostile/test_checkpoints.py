@@ -6,6 +6,8 @@ import os
 import pickle
 import shutil
 import zipfile
+from ast import literal_eval
+from functools import cache
 from pathlib import Path
 
 import saved_folders
@@ -19,6 +21,8 @@ from strangers import counted, opened
 from flowprofile.conditioning.labels import LabelSpace
 from flowprofile.models import weights as weights_files
 from flowprofile.models.card import ModelCard
+from flowprofile.models.unet import UNet
+from flowprofile.models.zoo import unet_config
 
 CARD = ModelCard(
     "m", "unet", {"dim": 8, "mults": [1, 2], "channels": 1}, (1, 8, 8), LabelSpace(classes=3), null_label=3
@@ -287,15 +291,57 @@ def test_a_folder_of_a_stranger_runs_nothing(tmp_path, catalogue):
         row.unprotected += sum(one.ended == "value" for one in opened(cases[:1], twin="any_folder"))
 
 
+def _network(path):
+    """A small U-Net's checkpoint."""
+    torch.manual_seed(0)
+    weights_files.save(path, UNet(unet_config(CARD)).state_dict(), CARD)
+    return path.read_bytes()
+
+
+@cache
+def _sound(path):
+    return opened([("sound", "network", path)])[0]
+
+
+def _taken(outcome):
+    """What a checkpoint is taken for, and what it holds."""
+    return literal_eval(outcome.told) if outcome.ended == "value" else None
+
+
+def _deceived(sound, found):
+    """How many checkpoints are taken for the sound one, and hold another network."""
+    (identity, tensors), taken = _taken(sound), [one for one in map(_taken, found) if one]
+    return sum(one[0] == identity and one[1] != tensors for one in taken)
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=times(20, 300))
 @given(content=st.binary(max_size=300), cut=st.floats(0, 1, allow_subnormal=False))
 def test_any_bytes_are_weights_or_a_refusal(tmp_path, catalogue, content, cut):
     whole = tmp_path / "whole.safetensors"
-    if not whole.exists():
-        weights_files.save(whole, {"a": torch.arange(64.0)}, CARD)
-    sound = whole.read_bytes()
+    sound = whole.read_bytes() if whole.exists() else _network(whole)
     at = int(cut * len(sound))
     path = Path(tmp_path / "m.safetensors")
     path.write_bytes(sound[:at] + content + sound[at + len(content) :])
     with catalogue.row("damaged weights", "I6") as row:
-        counted(row, opened([("bytes", "weights", str(path))]))
+        found = opened([("bytes", "network", str(path))])
+        counted(row, found)
+        row.silent += _deceived(_sound(str(whole)), found)
+
+
+def test_one_bit_makes_another_model(tmp_path, catalogue):
+    """Weights of which one bit is flipped are as good a network as the sound ones, so their identity must tell them apart."""
+    sound = _network(tmp_path / "whole.safetensors")
+    cases = [("sound", "network", str(tmp_path / "whole.safetensors"))]
+    start = 8 + int.from_bytes(sound[:8], "little")
+    for n, at in enumerate(range(start, len(sound), len(sound) // times(4, 40))):
+        path = tmp_path / f"{n}.safetensors"
+        path.write_bytes(sound[:at] + bytes([sound[at] ^ 1]) + sound[at + 1 :])
+        cases.append(("flipped", "network", str(path)))
+    with catalogue.row("damaged weights", "I6") as row:
+        first, *found = opened(cases)
+        counted(row, found)
+        assert {one.ended for one in found} == {"value"}
+        row.silent += _deceived(first, found)
+    with catalogue.twin("damaged weights", "I6") as row:
+        first, *found = opened(cases, twin="any_content")
+        row.unprotected += _deceived(first, found)

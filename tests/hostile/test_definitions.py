@@ -146,18 +146,24 @@ def test_code_that_a_definition_names_is_not_imported(tmp_path, catalogue):
 
 
 def test_chains_of_extends_end(tmp_path, catalogue):
-    """No twin: without the bound Python's own recursion limit ends the chain, in other words than ours."""
+    """A long one that ends in a good definition, one that ends nowhere, and three that never do."""
     for n in range(50):
         (tmp_path / f"d{n}.toml").write_text(f'extends = "d{n + 1}"\n')
+        (tmp_path / f"g{n}.toml").write_text(f'extends = "g{n + 1}"\n')
+    (tmp_path / "g50.toml").write_text(GOOD)
     (tmp_path / "self.toml").write_text('extends = "self.toml"\n')
     (tmp_path / "a.toml").write_text('extends = "b"\n')
     (tmp_path / "b.toml").write_text('extends = "a"\n')
     (tmp_path / "link.toml").symlink_to(tmp_path / "link.toml")
-    names = ("d0", "self", "a", "link")
+    cases = [
+        (name, "definition", str(tmp_path / f"{name}.toml")) for name in ("d0", "g0", "self", "a", "link")
+    ]
     with catalogue.row("definitions that extend each other", "I6") as row:
-        found = opened([(name, "definition", str(tmp_path / f"{name}.toml")) for name in names])
+        found = opened(cases)
         counted(row, found)
         assert {one.ended for one in found} == {"refused"}
+    with catalogue.twin("definitions that extend each other", "I6") as row:
+        row.unprotected += sum(one.ended != "refused" for one in opened(cases, twin="any_chain"))
 
 
 VALUES = st.recursive(
@@ -178,6 +184,31 @@ KEYS = {
     "source": ("images", "how", "draws", "attributes", "columns"),
     "interventions.i": ("kind", "at", "to", "layer", "channels", "factor", "seed", "label"),
 }  # fmt: skip
+MISSPELT = {"": "modell", "sampler": "stepz", "cases": "seedz", "numerics": "batchs", "source": "imagez"}
+"""Keys that no table has: whoever writes one must be told."""
+
+
+def _written_at(table, where, key, value):
+    """Put a value into a table, as far as there are tables on its way."""
+    for part in where.split(".") if where else ():
+        table = table.setdefault(part, {}) if isinstance(table, dict) else {}
+    if isinstance(table, dict):
+        table[key] = value
+
+
+def _text(changes):
+    """A good definition with values of any type in any place, and whether one of its keys is misspelt."""
+    table = {"model": "mixture16", "sampler": {"steps": 8}, "cases": {"seeds": "0:2", "labels": [0]},
+             "stages": {"trajectory": {}, "m": {"use": "ssim"}}}  # fmt: skip
+    for where, number, value in changes:
+        keys = (*KEYS[where], *([MISSPELT[where]] if where in MISSPELT else []))
+        _written_at(table, where, keys[number % len(keys)], value)
+    wrong = any(
+        key in (table if not where else table.get(where) or ())
+        for where, key in MISSPELT.items()
+        if isinstance(table if not where else table.get(where, {}), dict)
+    )
+    return "\n".join(f"{key} = {_toml(value)}" for key, value in table.items()), wrong
 
 
 def _toml(value):
@@ -211,16 +242,24 @@ def _toml(value):
     )
 )
 def test_any_value_anywhere_is_refused_or_planned(tmp_path, catalogue, changes):
-    """The definition is a good one with values of any type in any place; whatever Python would raise is a failure."""
-    table = {"model": "mixture16", "sampler": {"steps": 8}, "cases": {"seeds": "0:2", "labels": [0]},
-             "stages": {"trajectory": {}, "m": {"use": "ssim"}}}  # fmt: skip
-    for where, number, value in changes:
-        at = table
-        for part in where.split(".") if where else ():
-            at = at.setdefault(part, {}) if isinstance(at, dict) else {}
-        if isinstance(at, dict):
-            at[KEYS[where][number % len(KEYS[where])]] = value
+    """Whatever Python would raise is a failure, and so is a plan of a definition with a key that nobody knows."""
+    text, misspelt = _text(changes)
     path = Path(tmp_path / "random.toml")
-    path.write_text("\n".join(f"{key} = {_toml(value)}" for key, value in table.items()), "utf-8")
+    path.write_text(text, "utf-8")
     with catalogue.row("definition of random values", "I6") as row:
-        counted(row, opened([(path.read_text("utf-8"), "definition", str(path))]))
+        found = opened([(text, "definition", str(path))])
+        counted(row, found)
+        row.silent += misspelt and found[0].ended == "value"
+
+
+def test_a_key_that_nobody_knows_is_refused(tmp_path, catalogue):
+    texts = {where: _text([(where, len(KEYS[where]), 1)]) for where in MISSPELT if where != "source"}
+    assert all(misspelt for _, misspelt in texts.values())
+    cases = _written(tmp_path, {where: text for where, (text, _) in texts.items()})
+    with catalogue.row("definition of random values", "I6") as row:
+        found = opened(cases)
+        counted(row, found)
+        assert {one.ended for one in found} == {"refused"}
+        assert all("Unknown key" in one.told for one in found)
+    with catalogue.twin("definition of random values", "I6") as row:
+        row.unprotected += sum(one.ended == "value" for one in opened(cases, twin="any_key"))

@@ -1,12 +1,9 @@
-"""Names as people give them: each works through store, command line, report and app, or is refused in words.
-
-No twin for names that are refused: without the refusal the system's own error comes, which loses nothing either. The
-twin of those that work takes two names for one, and finds one's values under the other's name.
-"""
+"""Names as people give them: each works through store, command line, report and app, or is refused in words."""
 
 import json
 import os
 from collections import OrderedDict
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +17,12 @@ from kept_stores import FAST
 from torch import nn
 
 import flowprofile as fp
-from flowprofile import running
+from flowprofile import intervening, running
 from flowprofile.app.catalogue import catalogue as shown
 from flowprofile.app.profiles import Profiles
 from flowprofile.cli.main import group
 from flowprofile.errors import FlowProfileError
+from flowprofile.store.places import LocalPlace
 from flowprofile.store.verify import verify
 from pipelines import pipeline
 
@@ -145,6 +143,42 @@ def test_stores_of_any_name_work_or_are_refused_in_words(tmp_path, catalogue, mo
         row.lost += len(_folders(tmp_path)) != row.acknowledged
 
 
+def _taken(folder):
+    """Names that lead to what is somebody else's: a home, a file, a folder of data that is called like a store's."""
+    theirs = {"home/notes": "~", "file": "file", "here": ".", "data/profile.zarr/zarr.json": "data", "data/ledger/a": "data/.",
+              "deep/x": "deep/../deep", "odd name /x": "odd name "}  # fmt: skip
+    for path in theirs:
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text("somebody else's")
+    return theirs
+
+
+def _harmed(folder, theirs):
+    """How much of it is changed, and of stores how many are there."""
+    kept = sum((folder / path).read_text() == "somebody else's" for path in theirs)
+    return len(theirs) - kept + len(list(folder.rglob("format.json")))
+
+
+def test_a_name_that_leads_to_what_is_somebody_elses_is_refused(tmp_path, catalogue, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    theirs = _taken(tmp_path)
+    definition = pipeline(seeds="0:1", labels=(0,), steps=2, trajectory={})
+    with catalogue.row("odd name of a store", "I7") as row:
+        for name in theirs.values():
+            with pytest.raises(FlowProfileError) as refused:
+                running.run(definition, into=name, layout=FAST)
+            _teaches(refused.value)
+            row.injected, row.acknowledged = row.injected + 1, row.acknowledged + 1
+        row.lost += _harmed(tmp_path, theirs)
+    monkeypatch.setattr(LocalPlace, "exists", lambda place: False)
+    with catalogue.twin("odd name of a store", "I7") as row:
+        for name in theirs.values():
+            with suppress(FlowProfileError):
+                running.run(definition, into=name, layout=FAST)
+        row.unprotected += _harmed(tmp_path, theirs)
+
+
 def _folders(root):
     """Every store there is below a folder."""
     return [
@@ -152,7 +186,28 @@ def _folders(root):
     ]
 
 
-SWITCH = {"kind": "switch", "at": 1, "to": 1}
+STEPS = (667, 500, 333)
+"""States at which the switches of a definition are made: each an intervention of its own."""
+
+
+def _titled(titles):
+    """A definition of one switch for each title."""
+    tables = {title: {"kind": "switch", "at": at, "to": 1} for title, at in zip(titles, STEPS, strict=False)}
+    definition = pipeline(seeds="0:1", labels=(0,), steps=6, trajectory={})
+    return type(definition).model_validate({**definition.model_dump(), "interventions": tables})
+
+
+def _mistaken(url, titles):
+    """How many titles are not there, or mean something else than what they were given to."""
+    tree = fp.open(url)
+    steps = dict(
+        zip(tree.coords["title"].values.tolist(), tree.coords["switch_step"].values.tolist(), strict=True)
+    )
+    wrong = abs(len(tree.coords["title"]) - len(titles) - 1)
+    for title, at in zip(titles, STEPS, strict=False):
+        found = tree.profile.sel(intervention=[title]).coords["switch_step"] if steps.get(title) == at else ()
+        wrong += at not in np.ravel(found)
+    return wrong
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=times(5, 100))
@@ -166,20 +221,35 @@ SWITCH = {"kind": "switch", "at": 1, "to": 1}
 )
 def test_titles_come_back_as_they_were_given(tmp_path_factory, catalogue, titles):
     url = tmp_path_factory.mktemp("titles") / "store"
-    tables = {title: {**SWITCH, "at": n + 1} for n, title in enumerate(titles)}
-    definition = pipeline(seeds="0:1", labels=(0,), steps=6, trajectory={})
     with catalogue.row("odd title of an intervention", "I7") as row:
         row.injected += len(titles)
         try:
-            changed = type(definition).model_validate({**definition.model_dump(), "interventions": tables})
-            running.run(changed, into=url, layout=FAST)
+            running.run(_titled(titles), into=url, layout=FAST)
         except FlowProfileError as error:
             _teaches(error)
             return
         row.acknowledged += len(titles)
-        found = fp.open(url).coords["title"].values.tolist()
-        row.silent += sorted(found) != sorted(["none", *titles])
+        row.silent += _mistaken(url, titles)
         shown(Profiles(str(url)), runs_allowed=False, others=[])
+
+
+UNFINDABLE = ("none", "", "a\0", "\0", "switch@500->1")
+"""The clean run's, nobody's, two that a store would cut short, and the name of the one beside it."""
+
+
+def test_a_title_that_would_mean_something_else_is_refused(tmp_path, catalogue, monkeypatch):
+    with catalogue.row("odd title of an intervention", "I7") as row:
+        for title in UNFINDABLE:
+            with pytest.raises(FlowProfileError) as refused:
+                running.run(_titled([title, "other"]), into=tmp_path / "store", layout=FAST)
+            _teaches(refused.value)
+            row.injected += 1
+    monkeypatch.setattr(intervening, "findable", lambda title, place: None)
+    with catalogue.twin("odd title of an intervention", "I7") as row:
+        for number, title in enumerate(UNFINDABLE[:-1]):
+            url = tmp_path / f"store{number}"
+            running.run(_titled([title, "other"]), into=url, layout=FAST)
+            row.unprotected += _mistaken(url, [title, "other"]) > 0
 
 
 def test_attributes_of_any_name_select_what_they_name(tmp_path, catalogue):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from catalogue import times
+from catalogue import CATALOGUE, times
 from hypothesis import Phase as Stage
 from hypothesis import settings
 from hypothesis import strategies as st

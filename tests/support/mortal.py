@@ -1,8 +1,8 @@
-"""A place in memory whose process ends at a chosen write, and copies of such places."""
+"""Places whose process ends at a chosen write, in memory and in a folder, and copies of such places."""
 
 from kept_stores import Killed
 
-from flowprofile.store.places import MemoryPlace
+from flowprofile.store.places import LocalPlace, MemoryPlace
 
 
 class Mortal(MemoryPlace):
@@ -30,6 +30,22 @@ class Mortal(MemoryPlace):
             if self.torn and self.left == -1:
                 half()
             raise Killed
+
+
+class MortalFolder(LocalPlace):
+    """The same of a folder, whose writes alone are counted."""
+
+    def __init__(self, root, left, *, torn=False):
+        super().__init__(root)
+        self.left, self.torn = left, torn
+
+    def write(self, key, data, *, durable=False):
+        self.left -= 1
+        if self.left < 0:
+            if self.torn:
+                super().write(key, data[: len(data) // 2])
+            raise Killed
+        super().write(key, data, durable=durable)
 
 
 def copied(source, name):
