@@ -24,11 +24,11 @@ def test_something_else():
 """
 
 
-def ended(folder, source, *chosen):
-    """What pytest says of a module of tests that uses the catalogue."""
-    (folder / "conftest.py").write_text("from catalogue import catalogue\n")
-    (folder / "test_it.py").write_text(source)
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "support")}
+def test_a_row_without_a_twin_fails_its_module_if_all_of_it_is_run(tmp_path):
+    """The twin may stand anywhere in the module; and whoever chooses some of its tests is not asked for the others."""
+    for name, source in {"alone": ROW + OTHER, "twin": TWIN + OTHER + ROW, "part": ROW + TWIN}.items():
+        (tmp_path / f"test_{name}.py").write_text(source.replace("a fault", name))
+    (tmp_path / "conftest.py").write_text("from catalogue import catalogue\n")
     command = [
         sys.executable,
         "-m",
@@ -42,28 +42,16 @@ def ended(folder, source, *chosen):
         ".",
     ]
     done = subprocess.run(
-        [*command, *(chosen or ["test_it.py"])],
-        cwd=folder,
-        env=environment,
+        [*command, "test_alone.py", "test_twin.py", "test_part.py::test_a_fault"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "support")},
         capture_output=True,
         text=True,
         check=False,
     )
-    return done.returncode, done.stdout
-
-
-def test_a_row_without_a_twin_fails_its_module(tmp_path):
-    code, said = ended(tmp_path, ROW + OTHER)
-    assert code == 1
-    assert "no negative twin: a fault" in said
-
-
-def test_a_row_with_a_twin_passes_wherever_the_twin_stands(tmp_path):
-    assert ended(tmp_path, TWIN + OTHER + ROW)[0] == 0
-
-
-def test_whoever_runs_a_part_of_a_module_is_not_asked_for_the_rest(tmp_path):
-    assert ended(tmp_path, ROW + TWIN, "test_it.py", "-k", "a_fault")[0] == 0
+    assert done.returncode == 1
+    assert "6 passed, 1 error" in done.stdout
+    assert "no negative twin: alone" in done.stdout
 
 
 def test_a_row_of_another_module_is_not_its_business():
