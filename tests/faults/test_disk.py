@@ -82,7 +82,7 @@ def test_a_failing_disk(fault, begun, catalogue, tmp_path, capsys):
     number, of, forever = FAULTS[fault]
     url = tmp_path / "store"
     with catalogue.row(fault, "I1") as row:
-        for at in (*range(4), *range(4, 100_000, times(16, 1))):  # the first are those that take the lock
+        for at in (*range(4), *range(4, 100_000, times(24, 1))):  # the first are those that take the lock
             failing = Failing(number, of, at, forever=forever)
             code, acknowledged = struck(begun, url, failing)
             if not failing.fired:

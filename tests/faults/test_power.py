@@ -146,7 +146,7 @@ def test_power_loss(fault, story, catalogue, tmp_path, monkeypatch):
     whole = House(str(tmp_path / "whole"))
     story(whole)
     whole = whole.contents()
-    limit = times(120, 3000)
+    limit = times(80, 3000)
     with catalogue.row(fault, "I1") as row:
         for seed in range(times(1, 40)):
             record = recorded(tmp_path / f"recorded{seed}", story, seed=seed or None)
