@@ -22,6 +22,7 @@ from flowprofile.flow.events import Advanced, Asked, Committed, Event, Listen, s
 from flowprofile.flow.executors.orders import Executor
 from flowprofile.flow.plan import Plan
 from flowprofile.held import holdings
+from flowprofile.models.devices import here, required
 from flowprofile.projecting import Projection, Source, assembled, part_of, plan, project, rate_key
 from flowprofile.sourcing import NOISED
 from flowprofile.stages import KINDS
@@ -109,7 +110,12 @@ class _Count:
 
 
 def calibrate(ready: Assembled) -> None:
-    """Measure this machine's rates for a pipeline, on a few steps of one batch that are kept nowhere."""
+    """Measure this machine's rates for a pipeline, on a few steps of one batch that are kept nowhere.
+
+    What is planned for a device that is not here is not measured.
+    """
+    if not here(ready.numerics.device):
+        return
     tables = {
         name: {key: value for key, value in table.items() if key != "keep" or table["use"] not in KINDS}
         for name, table in ready.tables.items()
@@ -236,15 +242,17 @@ def _compute(ready: Assembled, how: _How) -> Outcome:
     _unmixed(projection.plan, projection.warnings)
     if not projection.plan.tasks and (how.part is not None or _shown(ready, how.into)):
         return Outcome(ready.run, 0, 0, 0, 0, perf_counter() - began, projection.warnings)
-    here = how.executor if how.executor is not None and how.executor.here else None
+    local = how.executor if how.executor is not None and how.executor.here else None
     check(
         projection.cost,
         memory=how.memory,
         disk=how.disk,
         folder=folder_of(how.into),
-        processes=1 if here is None else here.workers,
-        beside=0 if here is None else here.beside,
+        processes=1 if local is None else local.workers,
+        beside=0 if local is None else local.beside,
     )
+    if projection.plan.forwards and (how.executor is None or local is not None):
+        required(ready.numerics.device)
     count = _Count(how.listen)
     with Store.open(how.into, layout=how.layout) as store:
         if how.part is None:

@@ -111,7 +111,8 @@ class Numerics(Table):
     )
     device: str = Field(
         "cpu",
-        pattern=r"^[a-z]+(:[^:]{1,120})?$",
+        pattern=r"^[a-z]+(:[^:]+)?$",
+        max_length=120,
         description='where the network computes: "cpu", "cuda", or "cuda:NVIDIA H200" to plan where there is none',
     )
 

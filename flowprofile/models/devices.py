@@ -40,6 +40,45 @@ def named(word: str) -> str:
     return f"{kind}:{_model(kind)}"
 
 
+def here(device: str) -> bool:
+    """Whether this machine has the device, by kind and model.
+
+    >>> here("cpu"), here("cuda:a model that nobody built")
+    (True, False)
+    """
+    kind, _, model = device.partition(":")
+    if kind == CPU:
+        return True
+    try:
+        return _model(kind) == model
+    except DefinitionError:
+        return False
+
+
+def required(device: str) -> None:
+    """Refuse to compute on a device that is not here.
+
+    Raises
+    ------
+    ModelError
+        If there is none, or it is another model.
+    """
+    if here(device):
+        return
+    kind, _, model = device.partition(":")
+    try:
+        evidence = f"{kind}: {_model(kind)}"
+    except DefinitionError as error:
+        evidence = error.fact
+    raise ModelError(
+        f"The run is planned for a {model!r}, and none is here.",
+        consequence="Another device has other last bits, which would be mixed with those of the rest of the run.",
+        remedy="give the work to machines that have one (--cluster, or --part on them), or begin a run of its own on what is"
+        ' here: numerics.device = "cpu"',
+        evidence=evidence,
+    )
+
+
 def use(device: str) -> "torch.device":
     """Make a device ready for this process, and say how torch calls it.
 
@@ -49,22 +88,16 @@ def use(device: str) -> "torch.device":
     Raises
     ------
     ModelError
-        If the device here is another model than the run was planned for.
+        As for `required`.
     """
     # What cuBLAS needs for being deterministic, and reads when it is first used.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     import torch
 
-    kind, _, model = device.partition(":")
+    required(device)
+    kind, _, _ = device.partition(":")
     if kind == CPU:
         return torch.device(CPU)
-    found = _model(kind)
-    if found != model:
-        raise ModelError(
-            f"The device here is {found!r}, and the run was planned for {model!r}.",
-            consequence="Its last bits are others, and would be mixed with those of the rest of the run.",
-            remedy="give the work to machines of one kind, or begin a run of its own for this device",
-        )
     module = torch.get_device_module(kind)
     module.set_device(number() % module.device_count())
     torch.backends.cuda.matmul.allow_tf32 = False

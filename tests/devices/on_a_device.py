@@ -161,7 +161,7 @@ def test_the_device_is_a_part_of_the_run_and_may_be_named_where_there_is_none(tm
     with pytest.raises(DefinitionError, match="no kind of device 'coda'") as refusal:
         run("coda")
     assert "cuda" in refusal.value.remedy
-    with pytest.raises(ModelError, match="planned for 'Away 2'"):
+    with pytest.raises(ModelError, match="planned for a 'Away 2'"):
         running.run(everything("away:Away 2"), into=tmp_path / "store", layout=QUICK)
 
 
