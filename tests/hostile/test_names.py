@@ -88,7 +88,7 @@ def _layers(name, folder, row, twin=False):
     row.unprotected += twin and not np.array_equal(found, wanted)
     assert len(verify(url).findings) == 0
     objects = {
-        one["node"] for one in shown(Profiles(str(url)), runs_allowed=False, others=[])["runs"][0]["objects"]
+        one["node"] for one in shown(Profiles(str(url)), runs_allowed=False, others={})["runs"][0]["objects"]
     }
     assert f"activations/{name}" in objects
     told = CliRunner().invoke(group, ["show", str(url), "--json"])
@@ -139,7 +139,7 @@ def test_stores_of_any_name_work_or_are_refused_in_words(tmp_path, catalogue, mo
             for command in (["status"], ["verify"], ["show", "--json"], *drawn):
                 told = CliRunner().invoke(group, [*command, "--", name])
                 assert told.exit_code == 0, (name, command, told.output)
-            assert shown(Profiles(name), runs_allowed=False, others=[])["store"].endswith(name.rstrip("/"))
+            assert shown(Profiles(name), runs_allowed=False, others={})["store"].endswith(name.rstrip("/"))
         row.lost += len(_folders(tmp_path)) != row.acknowledged
 
 
@@ -230,7 +230,7 @@ def test_titles_come_back_as_they_were_given(tmp_path_factory, catalogue, titles
             return
         row.acknowledged += len(titles)
         row.silent += _mistaken(url, titles)
-        shown(Profiles(str(url)), runs_allowed=False, others=[])
+        shown(Profiles(str(url)), runs_allowed=False, others={})
 
 
 UNFINDABLE = ("none", "", "a\0", "\0", "switch@500->1")

@@ -108,7 +108,9 @@ def catalogue(request):
 def _whole(request):
     """Whether every test of the module is run, and not some that were chosen among them."""
     there = {name for name in vars(request.module) if name.startswith("test")}
-    return there == {item.originalname for item in request.session.items if item.module is request.module}
+    return there == {
+        item.originalname for item in request.session.items if getattr(item, "module", None) is request.module
+    }
 
 
 def times(short, long):
