@@ -145,9 +145,12 @@ def merge(stores: tuple[str, ...], into: str, layout: str | None) -> None:
 def migrate(store: str, into: str, layout: str | None) -> None:
     """Write STORE anew, in today's schema and any layout, and compare every cell; STORE stays as it is."""
     from flowprofile.store.store import Store
+    from flowprofile.upkeep.joining import laid_out
     from flowprofile.upkeep.migrate import migrate as migrated
 
     with Store.open(into, layout=layout) as target:
+        if layout is not None:
+            laid_out(target)
         found = migrated(Store.open(store, existing=True), target)
     click.echo(
         f"{into}: {found.regions:,} regions written, {found.cells:,} cells read again and the same. {store} may go."
@@ -220,10 +223,13 @@ def export(
 
 def _joined(stores: tuple[str, ...], into: str, layout: str | None, cells: "Cells | None" = None) -> None:
     from flowprofile.store.store import Store
+    from flowprofile.upkeep.joining import laid_out
     from flowprofile.upkeep.merge import merge as merged
 
     sources = [Store.open(each, existing=True) for each in stores]
     with Store.open(into, layout=layout) as target:
+        if layout is not None:
+            laid_out(target)
         found = merged(sources, target, cells=cells)
     click.echo(
         f"{into}: {found.regions:,} regions written, {found.cells:,} cells; {found.there:,} were there."

@@ -6,11 +6,12 @@ from typing import Any
 
 from flowprofile.axes import CASE_AXES
 from flowprofile.cases import Sweep
-from flowprofile.errors import StoreError
+from flowprofile.errors import DefinitionError, StoreError
 from flowprofile.flow.tiles import fitting
 from flowprofile.store.declarations import RunDeclaration, StageDeclaration
 from flowprofile.store.growth import grown, ranges
-from flowprofile.store.record import Record, Request, RunRecord, StageRecord, canonical
+from flowprofile.store.layout import Form, form
+from flowprofile.store.record import Record, Request, RunRecord, StageRecord, Variable, canonical
 from flowprofile.store.store import Store, promised
 
 UNITED = ("seeds", "labels")
@@ -197,3 +198,30 @@ def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
             yield from _flat(f"{name}.{key}", inner)
     else:
         yield name, value
+
+
+def laid_out(into: Store) -> None:
+    """Refuse to lay out a target anew: an array keeps the form in which its first cells were written.
+
+    Raises
+    ------
+    DefinitionError
+        If the target holds an array in another form than its layout would give it.
+    """
+    for name, run in into.runs().items():
+        for folder, stage in run.stages.items():
+            for variable in stage.variables.values():
+                if variable.form != _form(into, run, stage, variable):
+                    raise DefinitionError(
+                        f"{into.url} holds {stage.group!r} of {name} in another layout.",
+                        consequence="An array keeps the form it was begun in, so --layout would do nothing to it; "
+                        "nothing was written.",
+                        remedy="name a new place, or leave --layout out",
+                        evidence=f"{folder} has chunks of {variable.form.chunk}, {variable.form.codec!r}",
+                    )
+
+
+def _form(into: Store, run: RunRecord, stage: StageRecord, variable: Variable) -> Form:
+    capacity = stage.capacity if variable.timed else None
+    dtype, tail = variable.form.dtype, variable.tail
+    return form(into.layout, dtype=dtype, tail=tail, capacity=capacity, tile=run.tile[1])

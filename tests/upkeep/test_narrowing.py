@@ -1,5 +1,6 @@
 """A part of a store as a store of its own, and a store in another form: the same bits, and nothing else asked for."""
 
+import shutil
 import subprocess
 import sys
 
@@ -10,12 +11,14 @@ from kept_stores import FAST, Killed, killer, sweep, told
 
 import flowprofile as fp
 from flowprofile import running
-from flowprofile.errors import IntegrityError, StoreError
+from flowprofile.errors import DefinitionError, IntegrityError, StoreError
 from flowprofile.store.layout import StoreLayout
+from flowprofile.store.places import MemoryPlace
 from flowprofile.store.store import Store
 from flowprofile.store.verify import verify
 from flowprofile.upkeep import pins
 from flowprofile.upkeep.choosing import Cells
+from flowprofile.upkeep.joining import laid_out
 from flowprofile.upkeep.merge import merge
 from flowprofile.upkeep.migrate import migrate
 
@@ -124,6 +127,50 @@ def test_a_migrated_store_has_another_form_and_the_same_bits(base, tmp_path):
     assert {v.form.codec for stage in run.stages.values() for v in stage.variables.values()} == {"zstd"}
 
 
+@pytest.mark.parametrize("name", ["store", "../base/store", "link", "store/inside"])
+def test_a_store_is_not_migrated_into_itself_whatever_it_is_called(base, tmp_path, name):
+    here = tmp_path / "base"
+    here.mkdir()
+    shutil.copytree(base, here / "store")
+    (here / "link").symlink_to(here / "store")
+    before = sorted((here / "store").rglob("*"))
+    with (
+        Store.open(here / name, layout=FAST) as target,
+        pytest.raises(DefinitionError, match="removes the only copy"),
+    ):
+        migrate(Store.open(here / "store"), target)
+    assert [one for one in sorted((here / "store").rglob("*")) if one not in before] in (
+        [],
+        [here / "store/ledger/tmp"],
+    )
+
+
+def test_one_place_behind_two_addresses_is_known_by_what_is_written_there(base):
+    class Gateway(MemoryPlace):
+        """The same bytes under another address."""
+
+        url = "memory://elsewhere"
+
+    name = "memory://two-addresses"
+    copied(base, name)
+    with (
+        Store.open(Gateway("two-addresses"), layout=FAST) as target,
+        pytest.raises(DefinitionError, match="is the place of"),
+    ):
+        migrate(Store.open(name), target)
+
+
+def test_a_layout_is_not_promised_to_arrays_that_have_one(base, tmp_path):
+    copied(base, tmp_path / "there")
+    with (
+        Store.open(tmp_path / "there", layout=OTHER) as target,
+        pytest.raises(DefinitionError, match="in another layout"),
+    ):
+        laid_out(target)
+    laid_out(Store.open(tmp_path / "there", layout=FAST))  # what was cut off goes on
+    laid_out(Store.open(tmp_path / "new", layout=OTHER))
+
+
 def test_a_wrong_write_is_found_by_the_second_reading_alone(base, tmp_path, monkeypatch):
     write = Store.write
 
@@ -156,3 +203,7 @@ def test_the_commands_write_a_part_and_a_migrated_store(base, tmp_path):
     assert "for stores" in say("export", base, "--into", tmp_path / "x.nc", "--layout", "local", code=2)
     assert "ends in none of" in say("export", base, "--into", tmp_path / "x.csv", code=3)
     assert "may go" in say("migrate", base, "--into", tmp_path / "new", "--layout", "archive")
+    assert "may go" in say("migrate", base, "--into", tmp_path / "new", "--layout", "archive")
+    assert "another layout" in say("migrate", base, "--into", tmp_path / "new", "--layout", "local", code=2)
+    assert "may go" not in say("migrate", base, "--into", base, code=2)
+    assert "another layout" in say("merge", base, "--into", tmp_path / "new", "--layout", "local", code=2)
