@@ -10,7 +10,11 @@ from flowprofile.cli import options
 from flowprofile.flow.budget import human
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from flowprofile.store.store import Store
     from flowprofile.upkeep.choosing import Cells
+    from flowprofile.upkeep.drop import Loss
 
 STORE = click.argument("store", metavar="STORE")
 YES = click.option("--yes", is_flag=True, help="Do not ask.")
@@ -40,16 +44,38 @@ def drop(
     cells = Cells(stages=stages, seeds=seeds, labels=labels, but_times=keep_times)
     with Store.open(store, existing=True) as opened:
         found = losses(opened, cells)
+        going = [loss for loss in found if loss.bytes]
+        if going:
+            click.echo(
+                f"{len(going):,} regions lose cells, {human(sum(loss.bytes for loss in going))} are freed."
+            )
+        if len(going) < len(found):
+            click.echo(
+                f"{len(found) - len(going):,} regions stay as they are: every chunk in them also holds cells "
+                "that stay, so nothing would be freed."
+            )
+            if keep_times is not None and (names := _packable(opened, found)):
+                objects = " ".join(f"--objects '{name}'" for name in names)
+                click.echo(
+                    "To have the states that stay in chunks of their own, as a new store:\n"
+                    f"  flowprofile export {store} --into NEW {objects} --keep-times {keep_times}"
+                )
         if not found:
             click.echo("Nothing of that is stored.")
+        if not going:
             return
-        click.echo(
-            f"{len(found):,} regions lose cells, about {human(sum(loss.bytes for loss in found))} are freed."
-        )
         if not yes:
             click.confirm("Drop them?", abort=True)
-        with click.progressbar(length=len(found), label="dropping") as bar:
+        with click.progressbar(length=len(going), label="dropping") as bar:
             dropped(opened, cells, progress=lambda done, total: bar.update(1))
+
+
+def _packable(store: "Store", found: "Sequence[Loss]") -> list[str]:
+    """Stages of which nothing is freed here, and whose kept states would lie side by side in another store."""
+    at = {(loss.region.run, loss.region.group) for loss in found if not loss.bytes}
+    stages = [store.stages(run)[group] for run, group in at]
+    cut = [one for one in stages if any(v.timed and v.form.inner is not None for v in one.variables.values())]
+    return sorted({one.group for one in cut})
 
 
 @click.command()
@@ -94,7 +120,10 @@ def room(store: str, budget: int, yes: bool) -> None:
             click.echo(f"  drop {' '.join(step.cells.stages)}: {human(step.bytes)} ({step.why})")
         click.echo(f"{human(found.left)} would be left.")
         if found.left > budget:
-            click.echo("That is over the budget: what is left is measures, kept states, and what is pinned.")
+            click.echo(
+                "That is over the budget: what is left is measures, what is pinned, and kept states with those "
+                "that lie in one chunk with them."
+            )
         for step in found.steps if yes else ():
             dropped(opened, step.cells)
 
@@ -172,6 +201,7 @@ def migrate(store: str, into: str, layout: str | None) -> None:
 @click.option(
     "--time", metavar="800:600", help="A state, or a range in descending order, both ends included."
 )
+@click.option("--keep-times", metavar="::50", help="Only the states of this step filter, into a store.")
 @click.option("--layout", help="How it is laid out, if it is a store.")
 def export(
     store: str,
@@ -181,6 +211,7 @@ def export(
     seed: tuple[int, ...] | None,
     label: int | None,
     time: str | None,
+    keep_times: str | None,
     layout: str | None,
 ) -> None:
     """Write a selection of STORE into a file other programs read, or into a store of its own."""
@@ -192,12 +223,14 @@ def export(
             stages=(*objects, *(f"measures/{name}" for name in measures)) or ("*",),
             seeds=seed,
             labels=None if label is None else (label,),
+            times=keep_times,
             span=None if time is None else (sys.maxsize if first is None else first, last or 0),
         )
         _joined((store,), into, layout, cells)
         return
-    if layout is not None:
-        raise click.UsageError("--layout is for stores; --into names a file.")
+    for name, given in (("--layout", layout), ("--keep-times", keep_times)):
+        if given is not None:
+            raise click.UsageError(f"{name} is for stores; --into names a file.")
     from flowprofile import opening
     from flowprofile.upkeep.export import export as exported
     from flowprofile.upkeep.export import missing

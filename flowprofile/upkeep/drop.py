@@ -5,8 +5,7 @@ cells gets receipts for the others, is retired, and what it shared with them is 
 to be written again is noted before: a kill costs no cell that stays, and the same command goes on from there.
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
@@ -18,18 +17,19 @@ from flowprofile.errors import StoreError
 from flowprofile.store.growth import ranges
 from flowprofile.store.ledger import (
     Ledger,
-    Receipt,
     folder,
     read_receipt,
     receipt_key,
     sealed_json,
     unsealed_json,
 )
+from flowprofile.store.objects import Extent, extents_of
 from flowprofile.store.phases import Listen, Phase, silent
 from flowprofile.store.record import Request, RunRecord, StageRecord
 from flowprofile.store.regions import Region, region_of
 from flowprofile.store.store import Store
 from flowprofile.upkeep.choosing import Cells, Flags
+from flowprofile.upkeep.freeing import freed
 from flowprofile.upkeep.pins import pinned
 
 TRIMS = "ledger/trims"
@@ -44,7 +44,7 @@ class Loss:
     kept: Flags
     """(seed, time) of the region that stay."""
     bytes: int
-    """Bytes that go, about: by the share of cells."""
+    """Bytes that go, to the byte unless chunks are pressed; 0 where every chunk also holds cells that stay."""
 
 
 def losses(store: Store, cells: Cells) -> list[Loss]:
@@ -65,23 +65,24 @@ def losses(store: Store, cells: Cells) -> list[Loss]:
                 consequence="Nothing was dropped.",
                 remedy=f"flowprofile unpin {store.url} {held[0]}, or name other stages",
             )
-        interventions, labels, seeds, times = cells.axes(record, stage)
         receipts = [read_receipt(store.place, one) for one in Ledger(store.place, run, group).regions()]
         there = [one for one in receipts if one is not None]
-        sharers = Counter(key for one in there for key in one.objects)
-        for one in there:
-            region = one.region
-            if not (interventions[region.intervention] and labels[region.label]):
-                continue
-            gone = seeds[slice(*region.seeds), None] & times[None, slice(*region.times)]
-            if gone.any():
-                found.append(Loss(region, ~gone, int(share(one, sharers) * gone.mean())))
+        kept = dict(_kept(cells.axes(record, stage), [one.region for one in there]))
+        sizes = freed(stage, there, kept)
+        found += [Loss(region, flags, sizes[region]) for region, flags in kept.items()]
     return found
 
 
-def share(receipt: Receipt, sharers: Counter[str]) -> float:
-    """A region's bytes; those of an object that several regions have are shared out."""
-    return sum(seal.size / sharers[key] for key, seal in receipt.objects.items())
+def _kept(
+    axes: tuple[Flags, Flags, Flags, Flags], regions: Sequence[Region]
+) -> Iterator[tuple[Region, Flags]]:
+    """Regions that lose cells, with those that stay."""
+    interventions, labels, seeds, times = axes
+    for region in regions:
+        if interventions[region.intervention] and labels[region.label]:
+            gone = seeds[slice(*region.seeds), None] & times[None, slice(*region.times)]
+            if gone.any():
+                yield region, ~gone
 
 
 def drop(
@@ -93,17 +94,33 @@ def drop(
 ) -> list[Loss]:
     """Take cells out; the caller becomes the planner. Returns what went.
 
-    They are not asked for any more; a definition that is run again asks for them again.
+    They are not asked for any more; a definition that is run again asks for them again. A region of which no byte is
+    freed stays as it is: its values would be lost for nothing.
     """
     store.lock()
     store.refresh()
-    found = losses(store, cells)
+    # What a region frees does not depend on how many others are gone already: cut off, the same regions go.
+    found = [loss for loss in losses(store, cells) if loss.bytes]
     finish(store, listen=listen)
-    _forget(store, cells, listen)
+    _forget(store, cells, {(loss.region.run, loss.region.group) for loss in found}, listen)
+    last = _last(store, found)
     for done, loss in enumerate(found):
         progress(done, len(found))
-        _shrink(store, loss, listen)
+        _shrink(store, loss, last[loss.region], listen)
     return found
+
+
+def _last(store: Store, found: Sequence[Loss]) -> dict[Region, list[Extent]]:
+    """By region, the objects that no region after it loses cells of: they are written again once, behind it."""
+    owners: dict[tuple[str, str, str], tuple[Region, Extent]] = {}
+    for region in (loss.region for loss in found):
+        for name, variable in store.stages(region.run)[region.group].variables.items():
+            for extent in extents_of(region, name, variable):
+                owners[region.run, region.group, extent.key] = region, extent
+    result: dict[Region, list[Extent]] = {loss.region: [] for loss in found}
+    for region, extent in owners.values():
+        result[region].append(extent)
+    return result
 
 
 def finish(store: Store, *, listen: Listen = silent) -> None:
@@ -116,15 +133,15 @@ def finish(store: Store, *, listen: Listen = silent) -> None:
             regions = [region_of(run, group, name) for name in (body["region"], *body["kept"])]
             whole, *kept = [one for one in regions if one is not None]
             if read_receipt(store.place, whole) is None:
-                _trim(store, kept, listen)
+                _trim(store, [one for one in kept if read_receipt(store.place, one) is not None], listen)
         listen(Phase("writing", key))
         store.place.delete(key)
 
 
-def _forget(store: Store, cells: Cells, listen: Listen) -> None:
-    """Take the cells out of what the store was asked for."""
+def _forget(store: Store, cells: Cells, where: Collection[tuple[str, str]], listen: Listen) -> None:
+    """Take the cells of some stages out of what the store was asked for."""
     record = store.record
-    for run, group in cells.groups(store):
+    for run, group in where:
         old, stage = record.runs[run], record.runs[run].stages[group]
         gone = cells.axes(old, stage)
         left = tuple(part for one in stage.requests for part in _without(one, gone))
@@ -156,23 +173,37 @@ def _box(axes: Sequence[Sequence[int]]) -> Request:
     return Request(tuple(interventions), tuple(labels), ranges(seeds), ranges(times))
 
 
-def _shrink(store: Store, loss: Loss, listen: Listen) -> None:
+def _shrink(store: Store, loss: Loss, objects: Sequence[Extent], listen: Listen) -> None:
+    """Take a region's cells out, then write those objects again that still hold them beside others."""
     region = loss.region
-    kept = _regions(store, loss)
     note = f"{folder(TRIMS, region.run, region.group)}/{region.name}.json"
-    for one in kept:
+    for one in _regions(store, loss):
         store.write(one, _block(store, one), listen=listen)
-    if kept:
+    sharing = _sharing(store, region, objects)
+    if sharing:
         listen(Phase("writing", note))
-        body = {"region": region.name, "kept": [one.name for one in kept]}
+        body = {"region": region.name, "kept": [one.name for one in sharing]}
         store.place.write(note, sealed_json(body), durable=store.layout.durable)
         store.place.fsync([note] if store.layout.durable else [])
     listen(Phase("receipt", receipt_key(region)))
     store.retire(region)
-    _trim(store, kept, listen)
-    if kept:
+    _trim(store, sharing, listen)
+    if sharing:
         listen(Phase("writing", note))
         store.place.delete(note)
+
+
+def _sharing(store: Store, region: Region, objects: Sequence[Extent]) -> list[Region]:
+    """Regions that stay and together have cells in each of these objects, as far as any region has."""
+    ledger = Ledger(store.place, region.run, region.group)
+    found: dict[Region, None] = {}
+    for one in objects:
+        rows = ledger.overlapping(one.intervention, one.label, one.seeds, one.times).tolist()
+        others = [replace(region, seeds=(row[0], row[1]), times=(row[2], row[3])) for row in rows]
+        others = [other for other in others if other != region]
+        if others and not any(other in found for other in others):
+            found[others[0]] = None
+    return list(found)
 
 
 def _trim(store: Store, kept: Sequence[Region], listen: Listen) -> None:

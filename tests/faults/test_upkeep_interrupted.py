@@ -166,7 +166,7 @@ def torn(place, kept):
 
 
 def test_a_drop_that_retires_before_it_writes_would_lose_what_stays(catalogue, stories, monkeypatch):
-    def careless(store, loss, listen):
+    def careless(store, loss, objects, listen):
         kept = [(one, dropping._block(store, one)) for one in dropping._regions(store, loss)]
         store.retire(loss.region)
         for one, block in kept:

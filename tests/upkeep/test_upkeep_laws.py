@@ -80,7 +80,7 @@ def test_what_was_dropped_is_no_longer_asked_for_and_a_run_brings_it_back(tmp_pa
     url = filled(tmp_path / "store")
     before, whole = told(url), contents(url)
     with opened(url) as store:
-        gone = sum(int((~loss.kept).sum()) for loss in losses(store, THINNED))
+        gone = sum(int((~loss.kept).sum()) for loss in losses(store, THINNED) if loss.bytes)
         drop(store, THINNED)
     assert sum(asked for asked, _ in told(url).values()) == sum(asked for asked, _ in before.values()) - gone
     assert all(asked == present for asked, present in told(url).values())
