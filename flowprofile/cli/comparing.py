@@ -51,7 +51,9 @@ SHOWN = 11
 )
 @click.option("--intervention", help="Under which labels or stores are compared.  [default: none]")
 @click.option("--seeds", type=options.SeedRange(), metavar="0:100", help="These seeds.  [default: all]")
-@click.option("--time", "states", metavar="A:B", help="States from A down to B, such as 1000:100.")
+@click.option(
+    "--time", "states", metavar="A:B", help="States from A down to B, such as 1000:100, or these: 900,600."
+)
 @click.option("--layer", help="Of a measure that has several.")
 @click.option("--window", type=int, help="Of an SSIM that is computed here, or of several stored ones.")
 @click.option("--run", "runs", multiple=True, metavar="NAME", help="Of stores that hold several runs.")
@@ -213,6 +215,8 @@ def _notes(found: "xr.Dataset") -> list[str]:
             "the null ends in the same images, so the excess is 0 at t = 0 and no onset can be claimed there; "
             "leave the end out, for instance --time 1000:100"
         )
+    if "left_out" in found.attrs:
+        notes.append(f"left out are {found.attrs['left_out']}")
     if "not_kept" in found.attrs:
         notes.append(f"the result could not be kept beside the profile ({found.attrs['not_kept']})")
     return notes

@@ -1,7 +1,7 @@
 """Which curves answer a question: a stored measure by name or by kind, else the stored states, else a refusal."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -75,7 +75,7 @@ def answerable(question: Question, asked: Asked) -> Question:
 
 def _ever(question: Question, asked: Asked) -> bool:
     source = source_of(question, asked)
-    return bool((replace(source, times=source.times[-1:]).status(source.seeds) > 0).any())
+    return bool((source.at(source.times[-1:]).status(source.seeds) > 0).any())
 
 
 def _named(question: Question, name: str, asked: Asked) -> Stored | Curves:

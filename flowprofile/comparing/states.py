@@ -5,9 +5,9 @@ knows its image, of both sides and with the same noise, walked state by state: m
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import numpy as np
 import xarray as xr
@@ -126,6 +126,9 @@ class States:
     def values(self, seeds: Sequence[int]) -> tuple[Values, Values | None]:
         value = self._along((frames for _, frames in self._stored(seeds)), seeds)
         return value, self._along(self._known(seeds), seeds) if self.has_null else None
+
+    def at(self, times: Sequence[int]) -> Self:
+        return replace(self, times=tuple(times))
 
     def coords(self) -> dict[str, xr.Variable]:
         return along_time(_states_of(self.question.groups[0].held), self.times)

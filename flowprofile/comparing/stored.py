@@ -5,9 +5,9 @@ Larger always means more different: SSIM is turned into 1 - SSIM, distances stay
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, Self
 
 import numpy as np
 import xarray as xr
@@ -77,6 +77,10 @@ class Source(Protocol):
         """Coordinates along time."""
         ...
 
+    def at(self, times: Sequence[int]) -> "Source":
+        """The same at some of its states."""
+        ...
+
 
 @dataclass(frozen=True)
 class Stored:
@@ -123,6 +127,9 @@ class Stored:
 
     def coords(self) -> dict[str, xr.Variable]:
         return along_time(self._data, self.times)
+
+    def at(self, times: Sequence[int]) -> Self:
+        return replace(self, times=tuple(times))
 
     def _curves(self, name: str, seeds: Sequence[int]) -> Values:
         array = cells(self._data[name], self._group, self._rows, seeds, self.times)
@@ -200,6 +207,9 @@ class Curves:
 
     def coords(self) -> dict[str, xr.Variable]:
         return along_time(self._data(self.question.groups[0]), self.times)
+
+    def at(self, times: Sequence[int]) -> Self:
+        return replace(self, times=tuple(times))
 
     def _curves(self, name: str, seeds: Sequence[int]) -> Values:
         each = [

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flowprofile.axes import SEED
 from flowprofile.choices import Labels, choose
@@ -34,16 +35,24 @@ class Tallied:
     """Of value - null, seed by seed: what the two share cancels."""
 
 
-def held_seeds(source: Source, asked: Any, *, url: str) -> tuple[int, ...]:
-    """The seeds that are compared: those asked for, or all that both sides hold.
+def held_part(source: Source, asked: Any, *, url: str, free: bool) -> tuple[Source, tuple[int, ...]]:
+    """The source at the states, and the seeds, that are compared: those asked for, or all that both sides hold.
 
     A seed that was never asked of one of the sides is left out, unless it is asked for here. One with missing cells
     is refused: leaving it out would change the sample without a word.
+
+    Parameters
+    ----------
+    free
+        Whether no state was named by itself: one that was dropped of some seed, or never asked of it, is then left out
+        for all of them.
     """
     wanted = source.seeds if asked is None else _asked(source, asked, url)
     seeds: list[int] = []
     for part in _parts(wanted, _LOOKED_AT // len(source.times)):
         status = source.status(part)
+        if free and _dropped(status).any():
+            return held_part(_everywhere(source, wanted), asked, url=url, free=False)
         _refuse_missing(source, part, status, asked=asked is not None, url=url)
         seeds += [seed for seed, row in zip(part, status, strict=True) if (row == 2).all()]
     if len(seeds) < LEAST_SEEDS:
@@ -53,7 +62,25 @@ def held_seeds(source: Source, asked: Any, *, url: str) -> tuple[int, ...]:
             remedy=f"sample at least {LEAST_SEEDS} in both, for instance: flowprofile ensure {url} --seeds 0:30",
             evidence=f"seeds {seeds}",
         )
-    return tuple(seeds)
+    return source, tuple(seeds)
+
+
+def _everywhere(source: Source, seeds: Sequence[int]) -> Source:
+    """The source without the states that some held seed lacks; the source itself where none would be left."""
+    gone = np.zeros(len(source.times), bool)
+    for part in _parts(seeds, _LOOKED_AT // len(source.times)):
+        gone |= _dropped(source.status(part))
+    return (
+        source
+        if gone.all()
+        else source.at([t for t, lost in zip(source.times, gone, strict=True) if not lost])
+    )
+
+
+def _dropped(status: Flags) -> NDArray[np.bool_]:
+    """Per state, whether some seed that is held at others is not asked for there."""
+    result: NDArray[np.bool_] = ((status == 0) & (status == 2).any(axis=1)[:, None]).any(axis=0)
+    return result
 
 
 @dataclass(frozen=True)
@@ -135,11 +162,11 @@ def _refuse_missing(source: Source, seeds: Sequence[int], status: Flags, *, aske
     row, column = np.argwhere(lost)[0].tolist()
     remedy = f"compute them: flowprofile rerun {url}"
     if status[row, column] == 0:
-        remedy = f"have them computed: flowprofile ensure {url} --seeds {seeds[row]}; or leave these states out: time="
+        remedy = f"have them computed: flowprofile ensure {url} --seeds {seeds[row]}; or name other states (--time, time=)"
     raise StoreError(
         f"{int(lost.sum()):,} cells of {source.said} are missing, among {len(seeds)} seeds.",
         consequence="A mean over what happens to be there would be of another sample at every step.",
-        remedy=remedy + "; or name complete seeds: seed=",
+        remedy=remedy + "; or name complete seeds (--seeds, seed=)",
         evidence=f"first seed {seeds[row]}, t = {source.times[column]}",
     )
 

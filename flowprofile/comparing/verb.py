@@ -14,7 +14,7 @@ from flowprofile.comparing.keeping import keep, kept
 from flowprofile.comparing.sides import Between, Held, Question, held, question
 from flowprofile.comparing.spread import spread
 from flowprofile.comparing.stored import Source
-from flowprofile.comparing.tallying import Forests, forests, held_seeds
+from flowprofile.comparing.tallying import Forests, forests, held_part
 from flowprofile.errors import DefinitionError, StoreError
 from flowprofile.flow.fingerprint import key
 from flowprofile.heap import keep_heap
@@ -77,7 +77,8 @@ def compare(
     intervention
         Under which labels or stores are compared; by default none.
     seed, time
-        Which seeds and states, as `tree.profile.sel` takes them; by default all that both sides hold.
+        Which seeds and states, as `tree.profile.sel` takes them; by default all that both sides hold. A state that was
+        dropped of some seed is left out, unless states are listed; the attribute ``left_out`` then says how many.
     layer
         Of a measure that has several.
     window, data_range
@@ -117,20 +118,25 @@ def compare(
     claim = Claim(bool(excess), checked_deltas(delta, source), probability_of(alpha) / _alone(family, asked))
     if claim.excess and not source.has_null:
         raise _without_null(source)
-    seeds = held_seeds(source, seed, url=runs[0].place.url)
+    every = len(source.times)
+    source, seeds = held_part(
+        source, seed, url=runs[0].place.url, free=time is None or isinstance(time, slice)
+    )
     recipe = recipe_of(asked, source, claim, seeds)
     found = kept(runs[0].place, key(recipe))
     if found is None:
         if cluster is None:
             added = forests(source, seeds)
         else:
-            added = spread(asking.sent(runs).forests, seeds, cluster, weight=source.weight)
+            added = spread(asking.sent(runs, source.times).forests, seeds, cluster, weight=source.weight)
         attrs = {"mode": asked.mode, "seeds": ranges(seeds), "version": VERSION, "recipe": key(recipe)}
         found = findings(asked, source, added.tallied(), claim, attrs)
         if remember:
             found = _keeping(runs[0], found)
-    together = {} if family is None else {"family": family}
-    return found[list(VARIABLES)].assign_attrs(between=str(asked), source=source.said, **together)
+    said: dict[str, str] = {} if family is None else {"family": family}
+    if left_out := every - len(source.times):
+        said["left_out"] = f"{left_out} of {every} states: of some seed they were dropped, or never asked for"
+    return found[list(VARIABLES)].assign_attrs(between=str(asked), source=source.said, **said)
 
 
 @dataclass(frozen=True)
@@ -156,11 +162,12 @@ class Asking:
             asked = answerable(asked, self.how)
         return runs, asked, source_of(asked, self.how)
 
-    def sent(self, runs: Sequence[Held]) -> "Asking":
-        """The same, of addresses that hold in any working folder."""
+    def sent(self, runs: Sequence[Held], times: Sequence[int]) -> "Asking":
+        """The same at those states that are compared, of addresses that hold in any working folder."""
         first, *others = [run.place.url for run in runs]
         there = [url if "://" in url else str(Path(url).absolute()) for url in (first, *others)]
-        return replace(self, store=there[0], other=there[1] if others else None, token=uuid4().hex)
+        other, how = there[1] if others else None, replace(self.how, time=list(times))
+        return replace(self, store=there[0], other=other, how=how, token=uuid4().hex)
 
     def forests(self, seeds: Sequence[int]) -> Forests:
         """The forests of some seeds, in whatever process this is; the stores are opened once."""

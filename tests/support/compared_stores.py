@@ -23,7 +23,7 @@ STAGES = {
 
 def sampled(url, **changes):
     """Six seeds of three labels, clean and with the label switched, and every measure of them."""
-    stages = changes.pop("stages", STAGES)
+    stages, layout = changes.pop("stages", STAGES), changes.pop("layout", FAST)
     made = pipeline(
         **{"model": "digits", "seeds": "0:6", "labels": (0, 1, 2), "steps": 20, **changes, **stages}
     )
@@ -31,7 +31,7 @@ def sampled(url, **changes):
         switch = {"kind": "switch", "at": [500], "to": 2}
         table = made.model_dump(exclude_unset=True)
         made = Pipeline.model_validate({**table, "interventions": {"later": switch}})
-    running.run(made, into=url, layout=FAST)
+    running.run(made, into=url, layout=layout)
     return str(url)
 
 
