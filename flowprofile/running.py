@@ -15,7 +15,7 @@ import xarray as xr
 
 from flowprofile import clusters, opening, rates
 from flowprofile.assembly import Assembled, assemble
-from flowprofile.definitions import Cases, Pipeline, Text, overridden, pipeline
+from flowprofile.definitions import Cases, Text, pipeline
 from flowprofile.errors import BusyError, DefinitionError, StoreError
 from flowprofile.flow.budget import check
 from flowprofile.flow.events import Advanced, Asked, Committed, Event, Listen, silence
@@ -24,6 +24,7 @@ from flowprofile.flow.plan import Plan
 from flowprofile.held import holdings
 from flowprofile.models.devices import here, required
 from flowprofile.projecting import Projection, Source, assembled, part_of, plan, project, rate_key
+from flowprofile.recalling import reassembled, recorded, stored_runs
 from flowprofile.sourcing import NOISED
 from flowprofile.stages import KINDS
 from flowprofile.steering import clean_part, resolve
@@ -45,6 +46,7 @@ __all__ = [
     "profile",
     "project",
     "rate_key",
+    "reassembled",
     "recorded",
     "run",
     "stored_runs",
@@ -325,35 +327,6 @@ def _same_weights(ready: Assembled, into: Where, *, accept: bool) -> None:
             )
 
 
-def stored_runs(into: Where) -> dict[str, Mapping[str, Any]]:
-    """The runs of a store with their provenance; empty where there is no store yet."""
-    return {name: run.attrs for name, run in Store.open(into).runs().items()}
-
-
-def recorded(store: Where, *, overrides: Sequence[str] = ()) -> list[Pipeline]:
-    """Every definition a store was ever asked for, in order; a live model's cannot be run from a store.
-
-    With ``key=value`` overrides it is the last definition alone, changed by them.
-    """
-    found = [table for attrs in stored_runs(store).values() for table in attrs.get("definitions", [])]
-    if not found:
-        raise StoreError(
-            f"{place(store).url!r} holds no definition.",
-            consequence="It is not known what to compute.",
-            remedy="name the store of an earlier run, or run a pipeline into it",
-        )
-    live = [str(table["model"]) for table in found if str(table["model"]).startswith("live:")]
-    if live:
-        raise StoreError(
-            f"{place(store).url!r} was filled by the live model {live[0].removeprefix('live:')!r}.",
-            consequence="A store keeps no code, so the network cannot be rebuilt from it.",
-            remedy="run the same Python that filled it; it computes only what is missing",
-        )
-    text = Text(f"provenance of {place(store).url}", "", overrides=tuple(overrides))
-    chosen = [overridden(found[-1], overrides)] if overrides else found
-    return [pipeline(table, text) for table in chosen]
-
-
 def ensure(
     store: Where,
     *,
@@ -386,7 +359,8 @@ def ensure(
             }
         )
         wanted = definition.model_copy(update={"cases": cases})
-        run(wanted, into=store, listen=listen, allow_code=allow_code, cluster=cluster, wait=wait)
+        ready = reassembled(wanted, store, allow_code=allow_code)
+        run(ready, into=store, listen=listen, allow_code=allow_code, cluster=cluster, wait=wait)
     return opening.open(store)
 
 

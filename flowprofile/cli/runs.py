@@ -215,9 +215,10 @@ def rerun(
 
     target = into if into is not None else store
     for pipeline in running.recorded(store, overrides=overrides):
+        ready = running.reassembled(pipeline, store, allow_code=allow_code)
         with progress(quiet=quiet) as listen:
             outcome = running.run(
-                pipeline, into=target, listen=listen, allow_code=allow_code, cluster=cluster, wait=wait
+                ready, into=target, listen=listen, allow_code=allow_code, cluster=cluster, wait=wait
             )
         say_outcome(outcome, target)
 
