@@ -122,12 +122,28 @@ def _repaired(store: str, report: "Report", *, allow_code: bool) -> int:
     if any(finding.kind == "metadata damaged" for finding in report.findings):
         # The definitions cannot be read before that.
         verifying.repair(store)
-    # Assembled before anything else is retired, so that nothing is that could not be computed again.
-    ready = [running.assembled(one, allow_code=allow_code) for one in running.recorded(store)]
+    # Assembled before anything else is retired, so that nothing is that could not be computed again. A store that lacks
+    # nothing is tidied without its model: that may be live, or have left.
+    ready = []
+    if _lacking(store, report):
+        definitions = running.recorded(store)
+        ready = [running.reassembled(one, store, allow_code=allow_code) for one in definitions]
     verifying.repair(store)
     for pipeline in ready:
         running.run(pipeline, into=store)
     return len(verifying.verify(store).findings)
+
+
+def _lacking(store: str, report: "Report") -> bool:
+    """Whether anything that was asked for is missing, or will be when what is damaged is gone."""
+    from flowprofile.description import describe
+    from flowprofile.store.store import Store
+    from flowprofile.store.verify import HARMLESS
+
+    if any(finding.kind not in (*HARMLESS, "metadata damaged") for finding in report.findings):
+        return True
+    runs = describe(store)["runs"] if Store.open(store).runs() else []
+    return any(stage["present"] < stage["requested"] for run in runs for stage in run["stages"])
 
 
 @click.command()
