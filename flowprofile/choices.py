@@ -15,7 +15,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from flowprofile.axes import GUIDANCE, INTERVENTION, LABEL, LAYER, PIXEL, SEED, TIME
-from flowprofile.errors import StoreError, nearest
+from flowprofile.errors import DefinitionError, nearest
 
 Names = str | Collection[str]
 TITLE: Final = "title"
@@ -116,7 +116,9 @@ def texts(what: str, value: Names) -> list[str]:
     """Names as a list."""
     names = [value] if isinstance(value, str) else _list_of(value)
     if not names or not all(isinstance(name, str) for name in names):
-        raise StoreError(f"The {what} are asked for as {value!r}.", remedy="give a name, or a list of names")
+        raise DefinitionError(
+            f"The {what} are asked for as {value!r}.", remedy="give a name, or a list of names"
+        )
     return names
 
 
@@ -125,7 +127,7 @@ def seeds_of_images(value: Names, images: Mapping[int, str]) -> list[int]:
 
     Raises
     ------
-    StoreError
+    DefinitionError
         For a name that no image has.
     """
     found: dict[int, None] = {}
@@ -133,7 +135,7 @@ def seeds_of_images(value: Names, images: Mapping[int, str]) -> list[int]:
         exact = [seed for seed, image in images.items() if image == name]
         seeds = exact or [seed for seed, image in images.items() if like(image, name)]
         if not seeds:
-            raise StoreError(
+            raise DefinitionError(
                 f"No image is called {name!r}.",
                 remedy=nearest(name, dict.fromkeys(images.values()))
                 if images
@@ -152,7 +154,7 @@ def choose(axis: str, value: Any, labels: Callable[[], Labels]) -> Choice:
 
     Raises
     ------
-    StoreError
+    DefinitionError
         Saying what can be asked of this axis.
     """
     if isinstance(value, slice):
@@ -164,7 +166,7 @@ def choose(axis: str, value: Any, labels: Callable[[], Labels]) -> Choice:
         items = [_READ[axis](axis, item) for item in items]
     twice = [item for item, count in Counter(items).items() if count > 1]
     if twice:
-        raise StoreError(
+        raise DefinitionError(
             f"The {axis} {twice[0]!r} is asked for twice.",
             consequence="Its cells would count twice in every mean.",
             remedy="name it once",
@@ -186,7 +188,7 @@ def _items(axis: str, value: Any) -> tuple[list[Any], bool]:
     else:
         items = list(value)
     if not items:
-        raise StoreError(
+        raise DefinitionError(
             f"The {axis} is asked for as {value!r}, which names none.",
             consequence="Nothing would be selected.",
             remedy="leave the argument out for all, or name at least one"
@@ -212,11 +214,13 @@ def _span(axis: str, span: slice) -> Choice:
             if axis == TIME
             else f"write slice({stop}, {start})"
         )
-        raise StoreError(
+        raise DefinitionError(
             f"The {axis}s {start}:{stop} {'ascend' if axis == TIME else 'descend'}.", remedy=remedy
         )
     if step is not None and step < 1:
-        raise StoreError(f"The {axis}s are asked for in steps of {step}.", remedy="give a step of at least 1")
+        raise DefinitionError(
+            f"The {axis}s are asked for in steps of {step}.", remedy="give a step of at least 1"
+        )
     return Choice(axis, span=slice(start, stop, step))
 
 
@@ -254,7 +258,7 @@ def _label_numbers(
         return [_prompted(item, labels().prompts) for item in items], single
     names = [item for item in items if isinstance(item, str) and set(item) - {"0", "1"}]
     if names and len(names) < len(items):
-        raise StoreError(
+        raise DefinitionError(
             f"Labels are asked for as {list(items)!r}: names of attributes beside whole labels.",
             consequence="Names in a list say one label together, the one with these attributes set.",
             remedy=f"write each label by itself: [[{names[0]!r}], ...]",
@@ -268,7 +272,7 @@ def _label_number(item: Any, labels: Callable[[], Labels]) -> int:
     if isinstance(item, str) and item:
         known = list(labels().attributes)
         if known and len(item) != len(known):
-            raise StoreError(
+            raise DefinitionError(
                 f"The label {item!r} has {len(item)} bits, this run's labels have {len(known)}.",
                 remedy=f"give one bit for each of {', '.join(known)}",
             )
@@ -282,24 +286,24 @@ def _prompted(item: Any, prompts: Mapping[str, int]) -> int:
     if not isinstance(item, str):
         return _number(LABEL, item)
     if item not in prompts:
-        raise StoreError(f"The prompt {item!r} is not stored.", remedy=nearest(item, prompts))
+        raise DefinitionError(f"The prompt {item!r} is not stored.", remedy=nearest(item, prompts))
     return prompts[item]
 
 
 def _label_named(names: Sequence[str], labels: Labels) -> int:
     """The number of the label with these attributes and no others."""
     if not labels.attributes:
-        raise StoreError(
+        raise DefinitionError(
             "This run's labels have no attributes.", remedy="select labels by number, for instance label=6"
         )
     for name in names:
         if name not in labels.attributes:
-            raise StoreError(
+            raise DefinitionError(
                 f"This run's labels have no attribute {name!r}.", remedy=nearest(name, labels.attributes)
             )
     same = np.logical_and.reduce([has == (name in names) for name, has in labels.attributes.items()])
     if same.sum() != 1:
-        raise StoreError(
+        raise DefinitionError(
             f"The label {' + '.join(names) or 'without attributes'!r} is not stored.",
             remedy=f"stored are {labels.numbers.tolist()}",
         )
@@ -320,8 +324,8 @@ _SAID = {
 }
 
 
-def _odd(axis: str, value: Any) -> StoreError:
-    return StoreError(
+def _odd(axis: str, value: Any) -> DefinitionError:
+    return DefinitionError(
         f"The {axis} is asked for as {value!r}.",
         consequence="What that selects would be a guess.",
         remedy=f"give {_SAID[axis]}",

@@ -19,7 +19,7 @@ from uuid import uuid4
 import xarray as xr
 
 from flowprofile.cases import CLEAN
-from flowprofile.errors import StoreError
+from flowprofile.errors import DefinitionError, StoreError
 from flowprofile.selecting import ProfileAccessor
 from flowprofile.store.joined import MASKS, narrowed
 from flowprofile.store.lazy import Missing
@@ -69,12 +69,14 @@ def open(
     Raises
     ------
     StoreError
-        If there is no store, or no such run.
+        If there is no store.
+    DefinitionError
+        If it has no such run.
     IntegrityError
         If metadata or coordinates are not what was written; when values are read, if those are not.
     """
     if missing not in ("nan", "raise"):
-        raise StoreError(f"missing is {missing!r}.", remedy="use 'nan' or 'raise'")
+        raise DefinitionError(f"missing is {missing!r}.", remedy="use 'nan' or 'raise'")
     where = place(url, storage_options)
     if not check_format(where, otherwise=_meant(where)):
         raise StoreError(

@@ -25,7 +25,7 @@ from flowprofile.axes import (
     TIME,
 )
 from flowprofile.choices import Choice, Labels, Names, choose, like, said_of, seeds_of_images, texts
-from flowprofile.errors import StoreError, nearest
+from flowprofile.errors import DefinitionError, FlowProfileError, nearest
 from flowprofile.store.lazy import STATUS, unchunked
 
 _LOADED = 2**16
@@ -98,7 +98,7 @@ class ProfileAccessor:
 
         Raises
         ------
-        StoreError
+        DefinitionError
             If there is no such value, label or node, or an argument is none of the above.
         """
         asked = {
@@ -175,7 +175,7 @@ class ProfileAccessor:
     def coverage_along(self, axis: str) -> xr.DataTree:
         """The same counts along one of the four axes, per node."""
         if axis not in STORED_AXES:
-            raise StoreError(f"A profile has no axis {axis!r}.", remedy=nearest(axis, STORED_AXES))
+            raise DefinitionError(f"A profile has no axis {axis!r}.", remedy=nearest(axis, STORED_AXES))
         return xr.DataTree.from_dict(
             {
                 path: _counted(data[STATUS], [dim for dim in data[STATUS].dims if dim != axis])
@@ -199,7 +199,7 @@ class ProfileAccessor:
     def _wanted(self, objects: Names | None, measures: Names | None) -> dict[str, xr.Dataset]:
         nodes = dict(self._nodes())
         if objects is not None and measures is not None:
-            raise StoreError(
+            raise DefinitionError(
                 "Both objects and measures are asked for.",
                 consequence="Measures are given side by side in one dataset, which objects do not fit into.",
                 remedy="ask twice; globs in objects find measures too: 'measures/*'",
@@ -209,7 +209,7 @@ class ProfileAccessor:
             names = [name.removeprefix("measures/") for name in texts("measures", measures)]
             for name in names:
                 if name not in known:
-                    raise StoreError(f"No measure is named {name!r}.", remedy=nearest(name, known))
+                    raise DefinitionError(f"No measure is named {name!r}.", remedy=nearest(name, known))
             return {name: nodes[known[name]] for name in names}
         if objects is None:
             return nodes
@@ -217,14 +217,14 @@ class ProfileAccessor:
         for pattern in texts("objects", objects):
             here = {path: data for path, data in nodes.items() if path == pattern or like(path, pattern)}
             if not here:
-                raise StoreError(f"No node is named {pattern!r}.", remedy=nearest(pattern, nodes))
+                raise DefinitionError(f"No node is named {pattern!r}.", remedy=nearest(pattern, nodes))
             found |= here
         return found
 
     def _by_image(self, value: Names, asked: Mapping[str, Any]) -> dict[str, list[int]]:
         """The seeds of images."""
         if SEED in asked:
-            raise StoreError(
+            raise DefinitionError(
                 "Both images and seeds are asked for.",
                 consequence="An image is the seeds of its draws.",
                 remedy="name one of the two",
@@ -255,8 +255,8 @@ def _in_run(
     """One run's part; a refusal says whose it is."""
     try:
         return node.profile.sel(**asked, objects=objects, measures=measures)  # type: ignore[no-any-return]  # accessor
-    except StoreError as error:
-        raise StoreError(
+    except FlowProfileError as error:
+        raise type(error)(
             f"In the run {name!r}: {error.fact}",
             consequence=error.consequence,
             remedy=f"{error.remedy}; or ask one run: tree[{name!r}].profile.sel(...)",
@@ -280,11 +280,11 @@ def _selected(path: str, data: xr.Dataset, choices: Sequence[Choice]) -> xr.Data
             if not places:
                 return None
         elif strange:
-            raise StoreError(
+            raise DefinitionError(
                 f"{path!r} has no {axis} {strange[0]!r}.", remedy=nearest(strange[0], said_of(data, axis))
             )
         elif not places:
-            raise StoreError(f"{path!r} has nothing at {choice}.", remedy=f"it has {_range(data, axis)}")
+            raise DefinitionError(f"{path!r} has nothing at {choice}.", remedy=f"it has {_range(data, axis)}")
         key[axis] = choice.key(places, data)
     return data.isel(key)
 
@@ -308,7 +308,7 @@ def _already(path: str, data: xr.Dataset, choice: Choice) -> None:
     if choice.axis in data.coords and data.coords[choice.axis].ndim == 0:
         places, strange = choice.positions(data)
         if strange or not places:
-            raise StoreError(
+            raise DefinitionError(
                 f"{path!r} holds only the {choice.axis} {data.coords[choice.axis].item()!r}, "
                 "which was selected before.",
                 consequence=f"A selection of {choice} would give the wrong cells.",
@@ -337,7 +337,7 @@ def _found_somewhere(choices: Sequence[Choice], nodes: Mapping[str, xr.Dataset])
         # A list of states is a wish, since every stage keeps its own; a layer or a pixel is meant.
         if nothing or (strange and choice.axis != TIME):
             known = {v: None for data in holders for v in data.coords[choice.axis].values.tolist()}
-            raise StoreError(
+            raise DefinitionError(
                 f"Nothing stored has the {choice if nothing else f'{choice.axis} {strange[0]!r}'}.",
                 remedy=f"{nearest(strange[0] if strange else '', known)}; "
                 "see tree.profile.coverage() for what there is",
@@ -347,7 +347,7 @@ def _found_somewhere(choices: Sequence[Choice], nodes: Mapping[str, xr.Dataset])
 def _is_an_axis(choice: Choice, nodes: Mapping[str, xr.Dataset]) -> None:
     """Refuse a selection along an axis that no node has, or had before one value along it was selected."""
     if choice.axis != TIME and not any(choice.axis in data.coords for data in nodes.values()):
-        raise StoreError(
+        raise DefinitionError(
             f"The {choice} is asked for, and none of {', '.join(nodes) or 'the nodes'} has {choice.axis}s.",
             consequence="All of it would be given, whatever was asked for.",
             remedy=f"leave {choice.axis} out, or name objects that have {choice.axis}s",

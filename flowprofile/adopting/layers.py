@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from flowprofile.errors import NonFiniteError, StoreError
+from flowprofile.errors import DefinitionError, NonFiniteError, StoreError
 
 Values = npt.NDArray[np.generic]
 Grid = tuple[int, int]
@@ -55,7 +55,7 @@ def grid_of(tokens: int, grid: Grid | None, *, where: str) -> Grid:
 
     Raises
     ------
-    StoreError
+    DefinitionError
         If the tokens do not fill it.
     """
     side = round(tokens**0.5)
@@ -63,7 +63,7 @@ def grid_of(tokens: int, grid: Grid | None, *, where: str) -> Grid:
     if rows * columns == tokens and min(rows, columns) > 0:
         return rows, columns
     asked = f"the grid {rows} x {columns}" if grid else "a square"
-    raise StoreError(
+    raise DefinitionError(
         f"The {tokens} tokens of {where} do not fill {asked}.",
         consequence="It is not known which place of the picture a token is.",
         remedy="give the rows and columns they fill, for instance --grid 16x24 (grid=(16, 24)); tokens of a text, or a"
@@ -76,12 +76,12 @@ def descending(timesteps: Sequence[int], *, where: str) -> tuple[int, ...]:
 
     Raises
     ------
-    StoreError
+    DefinitionError
         If they do not.
     """
     if timesteps and all(a > b for a, b in zip(timesteps, (*timesteps[1:], -1), strict=True)):
         return tuple(int(t) for t in timesteps)
-    raise StoreError(
+    raise DefinitionError(
         f"The timesteps of {where} do not fall, each once, from noise to image.",
         consequence="A cell of the profile is one state, and states are shown in the order of generation.",
         remedy="give what the network was told at each step, falling, without a step that is asked twice",

@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from flowprofile.adopting.layers import Cached, Grid, Values, descending, grid_of, layer_name, unreadable
-from flowprofile.errors import ModelError, StoreError
+from flowprofile.errors import DefinitionError, ModelError, StoreError
 from flowprofile.models.weights import Entry, Header, read_header
 
 AXES: Final = ("case", "time", "channel", "y", "x")
@@ -69,7 +69,7 @@ def _timesteps(headers: dict[Path, Header]) -> list[int]:
     ):
         return [int(t) for t in values[0]]
     file = next(iter(headers))
-    raise StoreError(
+    raise DefinitionError(
         f"{file.name} does not say at which timesteps its tensors were taken.",
         consequence="Time is an axis of a profile, and a place on it cannot be guessed.",
         remedy="say what the network was told at each step: --timesteps 981,961,... (timesteps=[...]), or store a tensor"
@@ -100,7 +100,7 @@ def _layer(
         )
     sizes = dict(zip(axes, one.shape, strict=True))
     if sizes["time"] != len(told):
-        raise StoreError(
+        raise DefinitionError(
             f"{name!r} has {sizes['time']} states along time, and there are {len(told)} timesteps.",
             consequence="It is not known which states they are.",
             remedy="give one timestep per state, or other --dims",
@@ -143,7 +143,7 @@ def _axes(name: str, entry: Entry, header: Header, dims: Sequence[str] | None) -
     where = {"y", "x"} <= set(axes) if "token" not in axes else not {"y", "x"} & set(axes)
     if known and where and {"time", "channel"} <= set(axes) and len(axes) == len(entry.shape):
         return axes
-    raise StoreError(
+    raise DefinitionError(
         f"What the axes of {name!r} {entry.shape} are is not known{f', they were said to be {told}' if told else ''}.",
         consequence="Read in the wrong order, every number would stand in a wrong place.",
         remedy=f'say it: --dims "{" ".join(TOKENS)}", or any order of {", ".join(AXES)} with token for y and x; one name'

@@ -26,7 +26,7 @@ from flowprofile.adopting.tensors import tensor_layers
 from flowprofile.axes import CASE, CHANNEL, PROMPT, TIME, X, Y
 from flowprofile.cases import Case, Sweep
 from flowprofile.conditioning.labels import prompt_number
-from flowprofile.errors import IntegrityError, StoreError
+from flowprofile.errors import DefinitionError, IntegrityError, StoreError
 from flowprofile.flow.fingerprint import key
 from flowprofile.store.declarations import RunDeclaration, StageDeclaration
 from flowprofile.store.layout import StoreLayout
@@ -165,9 +165,10 @@ def adopt(
 
     Raises
     ------
+    DefinitionError
+        For what is not said, or does not fit the cache (axes, timesteps, prompts, seeds, a grid); nothing is written.
     StoreError
-        For what cannot be read, or not without guessing (shuffled rows, missing timesteps, ragged shards, axes that are not
-        said, tokens that fill no grid), before anything is written.
+        For what cannot be read, or not without guessing (shuffled rows, ragged shards), before anything is written.
     NonFiniteError
         For a value that is not finite, naming it.
     """
@@ -195,7 +196,7 @@ def _looked_at(
         arrow_layers(cache, grid=grid) or tensor_layers(cache, grid=grid, dims=dims, timesteps=timesteps)
     )
     if not layers:
-        raise StoreError(
+        raise DefinitionError(
             f"There is no cache of activations at {str(cache)!r}.",
             consequence="Nothing was adopted.",
             remedy="give a folder of data sets saved by Hugging Face's save_to_disk (each with its state.json), a"
@@ -232,7 +233,7 @@ def _told(count: int, prompts: Sequence[str] | None, seeds: Sequence[int] | None
     """Label and seed of every case."""
     for what, values in (("prompts", prompts), ("seeds", seeds)):
         if values is not None and len(values) != count:
-            raise StoreError(
+            raise DefinitionError(
                 f"There are {len(values)} {what} for {count} cases.",
                 consequence="It is not known which belongs to which.",
                 remedy=f"give one of the {what} per case, in the order of the cache",
@@ -251,7 +252,7 @@ def _told(count: int, prompts: Sequence[str] | None, seeds: Sequence[int] | None
         seen[label] += 1
     if len(set(found)) < count or min(case.seed for case in found) < 0:
         twice = next((case for case, times in Counter(found).items() if times > 1), found[0])
-        raise StoreError(
+        raise DefinitionError(
             f"Two cases are {twice}, or a seed is negative.",
             consequence="A cell of a profile is one sample.",
             remedy="give every sample of a prompt a seed of its own, or leave the seeds out: they are counted then",

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from flowprofile.errors import StoreError
+from flowprofile.errors import DefinitionError
 
 SECRET: Final = (
     "secret", "token", "password", "passphrase", "passwd", "access_key", "account_key", "customer_key", "credential",
@@ -24,7 +24,7 @@ def without_secrets(url: str, options: Mapping[str, Any]) -> None:
 
     Raises
     ------
-    StoreError
+    DefinitionError
         Naming the option, or the part of the address; never its value.
     """
     parts = urlsplit(url)
@@ -34,7 +34,7 @@ def without_secrets(url: str, options: Mapping[str, Any]) -> None:
     elif parts.query or parts.fragment:
         what = "a query"
     if what:
-        raise StoreError(
+        raise DefinitionError(
             f"The address of a store may not hold credentials, and this one has {what}.",
             consequence="Addresses are printed, logged and sent to workers.",
             remedy="put credentials into the environment (AWS_ACCESS_KEY_ID, ...) or the provider's own files",

@@ -19,7 +19,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from flowprofile.errors import StoreError
+from flowprofile.errors import DefinitionError, StoreError
 from flowprofile.store.addresses import without_secrets
 from flowprofile.store.credentials import provider
 from flowprofile.store.leases import TTL, Lease, Version
@@ -287,7 +287,7 @@ def _brief(error: Exception) -> str:
 def _a_folder(url: str) -> None:
     parts = urlsplit(url)
     if not parts.netloc or not parts.path.strip("/"):
-        raise StoreError(
+        raise DefinitionError(
             f"{url!r} names no folder of a bucket.",
             consequence="A store would be mixed with whatever else is in the bucket.",
             remedy=f"write {parts.scheme}://BUCKET/FOLDER",

@@ -20,7 +20,7 @@ import xarray as xr
 
 from flowprofile.axes import CASE, CASE_AXES, INTERVENTION, LABEL, SEED, TIME
 from flowprofile.cases import Case, Sweep
-from flowprofile.errors import BusyError, StoreError, nearest
+from flowprofile.errors import BusyError, DefinitionError, StoreError, nearest
 from flowprofile.store import layout as layouts
 from flowprofile.store import writing
 from flowprofile.store.bounds import bounded
@@ -79,13 +79,15 @@ class Store:
 
         Raises
         ------
+        DefinitionError
+            If the address is none of a store.
         StoreError
-            If the scheme is not allowed, something that is no store of ours is there, or nothing is and must be.
+            If something that is no store of ours is there, or nothing is and must be.
         """
         chosen = layouts.layout(layout) if isinstance(layout, str) else layout or _default(url)
         target = url if url is not None else chosen.url
         if target is None:
-            raise StoreError("No place was given for the store.", remedy="give a folder or a url")
+            raise DefinitionError("No place was given for the store.", remedy="give a folder or a url")
         where = place(target, storage_options)
         if not check_format(where) and existing:
             raise StoreError(

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from flowprofile.axes import CASE_AXES, INTERVENTION, LABEL, SEED, STORED_AXES, TIME
-from flowprofile.errors import StoreError, nearest
+from flowprofile.errors import DefinitionError, StoreError, nearest
 from flowprofile.store.joined import common, join_axis, joined, params_of, sets
 from flowprofile.store.lazy import (
     STATUS,
@@ -61,7 +61,7 @@ class Opener:
         matching = [folder for folder, record in runs.items() if run is None or run in (folder, record.name)]
         if len(matching) != 1:
             known = [*runs, *(record.name for record in runs.values())]
-            raise StoreError(
+            raise DefinitionError(
                 f"{self.place.url!r} has {len(matching) or 'no'} run{'s' if matching else ''} {run!r}.",
                 remedy=f"name one by its folder: {', '.join(matching)}" if matching else nearest(run, known),
             )

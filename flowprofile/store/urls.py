@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 from urllib.parse import unquote, urlsplit
 
-from flowprofile.errors import StoreError, nearest
+from flowprofile.errors import DefinitionError, nearest
 from flowprofile.store.buckets import BucketPlace
 from flowprofile.store.foreign import FOREIGN, ForeignPlace
 from flowprofile.store.places import LocalPlace, MemoryPlace, Place
@@ -37,7 +37,7 @@ def place(url: Where, storage_options: Mapping[str, str] | None = None) -> Place
 
     Raises
     ------
-    StoreError
+    DefinitionError
         For any other scheme, an address or an option that holds credentials, a path that is a file, and a path
         inside a checkpoint folder.
 
@@ -50,7 +50,7 @@ def place(url: Where, storage_options: Mapping[str, str] | None = None) -> Place
         return url
     text = os.fspath(url)
     if "\0" in text or not text:
-        raise StoreError(f"{text!r} is not a path.", remedy="give a folder, for instance 'out/profile'")
+        raise DefinitionError(f"{text!r} is not a path.", remedy="give a folder, for instance 'out/profile'")
     scheme, separator, _ = text.partition("://")
     if not separator:
         return _local(Path(text))
@@ -61,7 +61,7 @@ def place(url: Where, storage_options: Mapping[str, str] | None = None) -> Place
         return ForeignPlace(text, options)
     known = sorted((*SCHEMES, *BUCKETS, *FOREIGN))
     if scheme not in SCHEMES:
-        raise StoreError(
+        raise DefinitionError(
             f"A store cannot be at {text!r}: the scheme {scheme!r} is not allowed.",
             consequence="Only places whose atomicity is known are written to.",
             remedy=f"use a local path, or {', '.join(f'{name}://' for name in known)} ({nearest(scheme, known)})",
@@ -72,7 +72,7 @@ def place(url: Where, storage_options: Mapping[str, str] | None = None) -> Place
 def _file(url: str) -> Place:
     parts = urlsplit(url)
     if parts.netloc not in ("", "localhost") or not parts.path:
-        raise StoreError(
+        raise DefinitionError(
             f"{url!r} names a host, not a local folder.",
             remedy="write three slashes: file:///absolute/path",
         )
@@ -82,7 +82,7 @@ def _file(url: str) -> Place:
 def _memory(url: str) -> Place:
     name = url.removeprefix("memory://").strip("/")
     if not name:
-        raise StoreError(f"{url!r} has no name.", remedy="write memory://NAME")
+        raise DefinitionError(f"{url!r} has no name.", remedy="write memory://NAME")
     return MemoryPlace(name)
 
 
@@ -91,21 +91,21 @@ def _local(path: Path) -> Place:
         root = path.expanduser().resolve()
         there = root.exists()
     except (OSError, RuntimeError) as error:
-        raise StoreError(
+        raise DefinitionError(
             f"{str(path)[:200]!r} is no path here.",
             consequence="Nothing can be kept there.",
             remedy="give a folder that can be made, for instance 'out/profile'",
             evidence=f"{type(error).__name__}: {getattr(error, 'strerror', None) or error}",
         ) from error
     if there and not root.is_dir():
-        raise StoreError(
+        raise DefinitionError(
             f"{str(root)!r} is a file.",
             consequence="A store is a folder.",
             remedy="name a folder that does not exist yet, or an existing store",
         )
     for folder in (root, *root.parents):
         if _is_checkpoint(folder):
-            raise StoreError(
+            raise DefinitionError(
                 f"{str(root)!r} is inside the checkpoint folder {str(folder)!r}.",
                 consequence="A profile written there would change what the checkpoint's digest and tools see.",
                 remedy="choose a folder outside the checkpoint",

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 import numpy as np
 import numpy.typing as npt
 
-from flowprofile.errors import StoreError, nearest
+from flowprofile.errors import DefinitionError, nearest
 from flowprofile.store.record import RunRecord, StageRecord
 from flowprofile.store.store import Store
 from flowprofile.time.steps import kept, respaced
@@ -51,14 +51,14 @@ class Cells:
 
         Raises
         ------
-        StoreError
+        DefinitionError
             If a name means none.
         """
         known = [(run, group) for run in store.runs() for group in store.stages(run)]
         names = {(run, group): store.stages(run)[group].group for run, group in known}
         for pattern in self.stages:
             if not any(fnmatchcase(name, pattern) for name in names.values()):
-                raise StoreError(
+                raise DefinitionError(
                     f"{store.url} has no stage {pattern!r}.",
                     consequence="Nothing was done.",
                     remedy=nearest(pattern, dict.fromkeys(names.values())),

@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 from flowprofile.cases import Case
-from flowprofile.errors import StoreError
+from flowprofile.errors import DefinitionError
 from flowprofile.store.growth import ranges
 from flowprofile.store.ledger import (
     Ledger,
@@ -52,7 +52,7 @@ def losses(store: Store, cells: Cells) -> list[Loss]:
 
     Raises
     ------
-    StoreError
+    DefinitionError
         If a stage is meant that is pinned, or none.
     """
     pins, found = pinned(store), []
@@ -60,7 +60,7 @@ def losses(store: Store, cells: Cells) -> list[Loss]:
         record, stage = store.runs()[run], store.stages(run)[group]
         held = [pattern for pattern in pins if fnmatchcase(stage.group, pattern)]
         if held:
-            raise StoreError(
+            raise DefinitionError(
                 f"{stage.group!r} is pinned (by {held[0]!r}).",
                 consequence="Nothing was dropped.",
                 remedy=f"flowprofile unpin {store.url} {held[0]}, or name other stages",

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from flowprofile.errors import StoreError
+from flowprofile.errors import DefinitionError, StoreError
 from flowprofile.store.lazy import STATUS
 from flowprofile.upkeep.tables import TABLES, arrow, write_table
 
@@ -34,20 +34,22 @@ def export(selection: xr.DataTree | xr.Dataset, into: str | os.PathLike[str]) ->
 
     Raises
     ------
+    DefinitionError
+        If the ending is another one, or something is there.
     StoreError
-        If the ending is another one, something is there, or what writes it is not installed.
+        If what writes it is not installed.
     """
     path = Path(into)
     kind = path.suffix.lower()
     if kind not in FORMATS:
-        raise StoreError(
+        raise DefinitionError(
             f"{str(path)!r} ends in none of {', '.join(FORMATS)}.",
             consequence="It is not known what to write.",
             remedy="choose .nc for xarray, R, Julia and Matlab, .safetensors for torch, .zarr for large selections,"
             " .arrow or .parquet for tables",
         )
     if path.exists():
-        raise StoreError(
+        raise DefinitionError(
             f"{str(path)!r} exists.", consequence="Nothing is overwritten.", remedy="name another file"
         )
     tree = _tree(selection)

@@ -155,13 +155,15 @@ def merge(
     Raises
     ------
     StoreError
-        If the stores are of different recipes, naming what differs, or if no cell is chosen; nothing is written.
+        If the stores are of different recipes, naming what differs; nothing is written.
+    DefinitionError
+        If no cell is chosen; nothing is written.
     IntegrityError
         If a cell is in two stores with different values, naming stage, case and time; tiles before it are merged.
     """
+    asked = {each.url: each.record if cells is None else narrowed(each, cells) for each in sources}
     into.lock()
     into.refresh()
-    asked = {each.url: each.record if cells is None else narrowed(each, cells) for each in sources}
     into.settle(joined_record(asked, into), listen=listen)
     regions = new = there = 0
     for name, run in into.runs().items():

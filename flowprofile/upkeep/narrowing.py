@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flowprofile.axes import TIME
-from flowprofile.errors import StoreError
+from flowprofile.errors import DefinitionError
 from flowprofile.store.growth import ranges
 from flowprofile.store.record import Coordinate, Record, Request, RunRecord, StageRecord
 from flowprofile.store.store import Store
@@ -23,7 +23,7 @@ def narrowed(store: Store, cells: Cells) -> Record:
 
     Raises
     ------
-    StoreError
+    DefinitionError
         If nothing is chosen.
     """
     chosen = dict.fromkeys(cells.groups(store))
@@ -38,7 +38,7 @@ def narrowed(store: Store, cells: Cells) -> Record:
             if small.stages and 0 not in small.shape:
                 runs[name] = small
     if not runs:
-        raise StoreError(
+        raise DefinitionError(
             f"Nothing that was asked of {store.url} is among the chosen cells.",
             consequence="The new store would be empty; nothing was written.",
             remedy=f"flowprofile show {store.url} lists its stages, labels, seeds and states",

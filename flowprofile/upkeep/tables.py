@@ -18,7 +18,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from flowprofile.axes import INTERVENTION, LABEL, LAYER, SEED, TIME
-from flowprofile.errors import StoreError
+from flowprofile.errors import DefinitionError, StoreError
 from flowprofile.store.lazy import STATUS, unchunked
 
 TABLES: Final = (".arrow", ".parquet")
@@ -60,8 +60,9 @@ def write_table(selection: xr.DataTree, path: Path) -> None:
     Raises
     ------
     StoreError
-        If pyarrow is missing, or the selection holds several objects: they have different arrays, and a table has
-        one shape per column.
+        If pyarrow is missing.
+    DefinitionError
+        If the selection holds several objects: they have different arrays, and a table has one shape per column.
     """
     pa, data = arrow(), unchunked(_one(selection))
     schema, rows = _schema(pa, data), _rows(data)
@@ -76,7 +77,7 @@ def _one(selection: xr.DataTree) -> xr.Dataset:
     held = {node.path.strip("/"): node for node in selection.subtree if node.data_vars}
     if len(held) != 1:
         some = ", ".join(list(held)[:4]) + (", ..." if len(held) > 4 else "")
-        raise StoreError(
+        raise DefinitionError(
             f"The selection holds {len(held)} objects, and a table holds one.",
             consequence="Their arrays have different shapes or axes; nothing was written.",
             remedy="name one: --objects trajectory; layers of one shape become one table: --objects 'activations/mid*'",

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from flowprofile.errors import BusyError, StoreError
+from flowprofile.errors import BusyError, DefinitionError, StoreError
 from flowprofile.store.buckets import BucketPlace
 from flowprofile.store.foreign import ForeignPlace
 from flowprofile.store.places import LocalPlace, MemoryPlace
@@ -165,7 +165,7 @@ def test_credentials_are_refused_and_never_travel(bucket):
         "sftp://me:pass@host/store",
         "https://host/store?token=secret@",
     ):
-        with pytest.raises(StoreError) as refused:
+        with pytest.raises(DefinitionError) as refused:
             place(url)
         assert "pass@" not in str(refused.value)
         assert "secret@" not in str(refused.value)
@@ -176,10 +176,10 @@ def test_credentials_are_refused_and_never_travel(bucket):
         ("s3://bucket/store", "outer", {"password": "hush"}),
         ("sftp://host/store", "password", "hush"),
     ):
-        with pytest.raises(StoreError, match=name) as refused:
+        with pytest.raises(DefinitionError, match=name) as refused:
             place(url, {name: value})
         assert "hush" not in str(refused.value)
-    with pytest.raises(StoreError, match="no folder"):
+    with pytest.raises(DefinitionError, match="no folder"):
         place("s3://bucket")
     where = place(f"s3://{bucket}/store", {"region": "us-east-1"})
     where.write("a", b"x")
@@ -229,5 +229,5 @@ def test_a_bucket_that_is_not_there_is_a_refusal(bucket):
 
 
 def test_an_unknown_scheme_lists_the_known():
-    with pytest.raises(StoreError, match="s3://"):
+    with pytest.raises(DefinitionError, match="s3://"):
         place("ftps://host/store")

@@ -135,7 +135,7 @@ def test_a_pickle_is_never_loaded(tmp_path):
 def test_a_scheme_that_is_not_allowed_is_refused(url, tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text(GOOD)
-    with pytest.raises(StoreError, match="memory://"):
+    with pytest.raises(DefinitionError, match="memory://"):
         running.run(path, into=url)
 
 

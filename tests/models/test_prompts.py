@@ -11,7 +11,7 @@ from diffusers import StableDiffusionPipeline
 
 import flowprofile as fp
 from flowprofile.conditioning.labels import LabelSpace, prompt_number
-from flowprofile.errors import DefinitionError, ModelError, StoreError
+from flowprofile.errors import DefinitionError, ModelError
 from flowprofile.models import zoo
 from flowprofile.models.sites import sites
 from flowprofile.models.taps import Tap
@@ -81,7 +81,7 @@ def test_labels_are_prompts_and_are_selected_by_their_text(tree):
     one = tree.profile.sel(label=PETS, seed=1, objects="decoded")
     assert str(one.prompt.values) == PETS
     assert tree.profile.sel(label=[PETS, CAT], objects="decoded").sizes["label"] == 2
-    with pytest.raises(StoreError, match="did you mean 'a cat'"):
+    with pytest.raises(DefinitionError, match="did you mean 'a cat'"):
         tree.profile.sel(label="a caat")
 
 

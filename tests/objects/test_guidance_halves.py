@@ -9,7 +9,7 @@ from torch import nn
 import flowprofile as fp
 from flowprofile import maps, running
 from flowprofile.conditioning.labels import prompt_number
-from flowprofile.errors import DefinitionError, ModelError, StoreError
+from flowprofile.errors import DefinitionError, ModelError
 from flowprofile.kernels.attending import attended
 from flowprofile.models import reductions, zoo
 from flowprofile.models.numerics import settle
@@ -205,11 +205,11 @@ def test_a_half_is_selected_by_its_name(both):
     ]
     side_by_side = tree.profile.sel(guidance="cond", layer=["mid_attn.fn"], objects="activations/*")
     assert side_by_side.sizes["layer"] == 1
-    with pytest.raises(StoreError, match="did you mean 'cond'"):
+    with pytest.raises(DefinitionError, match="did you mean 'cond'"):
         tree.profile.sel(guidance="conditional")
-    with pytest.raises(StoreError, match="'uncond' or 'cond'"):
+    with pytest.raises(DefinitionError, match="'uncond' or 'cond'"):
         tree.profile.sel(guidance=1)
-    with pytest.raises(StoreError, match="has guidances"):
+    with pytest.raises(DefinitionError, match="has guidances"):
         tree.profile.sel(guidance="cond", objects="trajectory")
 
 

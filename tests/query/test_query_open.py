@@ -13,7 +13,7 @@ import pytest
 import xarray as xr
 
 from flowprofile.cases import Sweep
-from flowprofile.errors import StoreError
+from flowprofile.errors import DefinitionError, StoreError
 from flowprofile.opening import open as open_profile
 from flowprofile.store.declarations import RunDeclaration, StageDeclaration
 from flowprofile.store.layout import StoreLayout
@@ -118,7 +118,7 @@ def test_selecting_along_all_four_axes(specimen, filled) -> None:
     ],
 )
 def test_wrong_selections_teach(filled, selection, message) -> None:
-    with pytest.raises(StoreError, match=message):
+    with pytest.raises(DefinitionError, match=message):
         open_profile(filled.url).profile.sel(**selection)
 
 
@@ -207,7 +207,7 @@ def test_several_runs_are_children(house) -> None:
     assert (tree["second/measures/ssim"]["value"] == 11).all()
     assert (open_profile(house.url, run="first")["measures/ssim"]["value"] == 1).all()
     assert open_profile(house.url, run=other.folder).attrs["model"] == "other"
-    with pytest.raises(StoreError, match="did you mean 'second'"):
+    with pytest.raises(DefinitionError, match="did you mean 'second'"):
         open_profile(house.url, run="secnd")
 
 
@@ -363,9 +363,9 @@ def test_selecting_again_along_an_axis_never_gives_other_cells(filled) -> None:
     tree = open_profile(filled.url)
     once = tree.profile.sel(label=2, time=8)
     assert once.profile.sel(label=2)["trajectory"]["label"] == 2
-    with pytest.raises(StoreError, match="selected before"):
+    with pytest.raises(DefinitionError, match="selected before"):
         once.profile.sel(label=1)
-    with pytest.raises(StoreError, match="selected before"):
+    with pytest.raises(DefinitionError, match="selected before"):
         once.profile.sel(time=4)
 
 

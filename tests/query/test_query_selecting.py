@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 from flowprofile.cases import Sweep
-from flowprofile.errors import StoreError
+from flowprofile.errors import DefinitionError
 from flowprofile.opening import open as open_profile
 from flowprofile.store.declarations import RunDeclaration, StageDeclaration
 from flowprofile.store.layout import StoreLayout
@@ -192,7 +192,7 @@ def test_spellings(tree, selection, axis, values) -> None:
     ],
 )
 def test_odd_arguments_teach(tree, selection, message) -> None:
-    with pytest.raises(StoreError, match=message) as refusal:
+    with pytest.raises(DefinitionError, match=message) as refusal:
         tree.profile.sel(**selection)
     assert refusal.value.remedy
 
@@ -276,7 +276,7 @@ def test_several_runs_are_asked_one_by_one(url, specimen, tmp_path) -> None:
         objects="max_channel", layer="mid.fn", time=6, intervention="none", label=0, seed=1
     )
     assert int(one["other"]["channel"]) == value("", 1, 0, "none", 6)
-    with pytest.raises(StoreError, match=r"In the run 'other': .* no label 1") as refusal:
+    with pytest.raises(DefinitionError, match=r"In the run 'other': .* no label 1") as refusal:
         tree.profile.sel(label=1)
     assert "tree['other'].profile.sel" in refusal.value.remedy
     assert int(tree["other"].profile.sel(label="smile")["max_channel"]["label"]) == 2
@@ -287,7 +287,7 @@ def test_a_selection_of_a_selection(tree) -> None:
     assert int(once.profile.sel(label="smile", seed={5})["max_channel"]["label"]) == 1
     assert once.profile.sel(label=slice(0, 1)).equals(once)
     for again in ({"label": 2}, {"intervention": "zero*"}, {"label": slice(2, 3)}):
-        with pytest.raises(StoreError, match="selected before"):
+        with pytest.raises(DefinitionError, match="selected before"):
             once.profile.sel(**again)
     part = tree["activations"].profile.sel(label=["smile"])
     assert int(part["mid.fn"]["label"]) == 1

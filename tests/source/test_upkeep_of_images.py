@@ -7,7 +7,7 @@ from photographs import looking, photographs
 
 import flowprofile as fp
 from flowprofile import running
-from flowprofile.errors import StoreError
+from flowprofile.errors import DefinitionError
 from flowprofile.store.layout import StoreLayout
 from flowprofile.store.store import Store
 from flowprofile.store.verify import verify
@@ -96,10 +96,10 @@ def test_images_are_selected_by_name_or_glob_with_all_their_draws(tmp_path):
     assert found("1.png") == [("1.png", 0), ("1.png", 1)]
     assert found(["12.png", "0.png"]) == [("12.png", 0), ("12.png", 1), ("0.png", 0), ("0.png", 1)]
     assert {name for name, _ in found("1*")} == {"1.png", "12.png"}
-    with pytest.raises(StoreError, match=r"No image is called '13\.png'.*\n.*12\.png"):
+    with pytest.raises(DefinitionError, match=r"No image is called '13\.png'.*\n.*12\.png"):
         found("13.png")
-    with pytest.raises(StoreError, match="Both images and seeds"):
+    with pytest.raises(DefinitionError, match="Both images and seeds"):
         found("1.png", seed=3)
     fp.profile("digits", seeds=[0], labels=[3], into=tmp_path / "t", sampler={"steps": 4})
-    with pytest.raises(StoreError, match="are of noise, not of given images"):
+    with pytest.raises(DefinitionError, match="are of noise, not of given images"):
         fp.open(tmp_path / "t").profile.sel(image="1.png")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flowprofile import opening
-from flowprofile.errors import StoreError
+from flowprofile.errors import DefinitionError, StoreError
 from flowprofile.store.places import LocalPlace, MemoryPlace, checked
 from flowprofile.store.store import Store
 from flowprofile.store.urls import place
@@ -18,7 +18,7 @@ from flowprofile.store.urls import place
     "text", ["s3a://bucket/x", "github://b", "ftp://x", "zip::file://x", "S3://bucket/x"]
 )
 def test_other_schemes_are_refused_with_the_allowed_list(text) -> None:
-    with pytest.raises(StoreError, match="not allowed") as refusal:
+    with pytest.raises(DefinitionError, match="not allowed") as refusal:
         place(text)
     assert "file://" in refusal.value.remedy
     assert "memory://" in refusal.value.remedy
@@ -33,7 +33,7 @@ def test_paths_file_urls_and_names(tmp_path) -> None:
     )
     assert place("memory://a") == MemoryPlace("a")
     for wrong in ("memory://", "file://elsewhere/x", "", "a\0b"):
-        with pytest.raises(StoreError):
+        with pytest.raises(DefinitionError):
             place(wrong)
 
 
@@ -43,7 +43,7 @@ def test_paths_file_urls_and_names(tmp_path) -> None:
 def test_inside_a_checkpoint_is_refused(tmp_path, files) -> None:
     for name in files:
         (tmp_path / name).write_text("{}")
-    with pytest.raises(StoreError, match="checkpoint folder"):
+    with pytest.raises(DefinitionError, match="checkpoint folder"):
         place(tmp_path / "deep" / "store")
     (tmp_path / files[-1]).unlink()
     place(tmp_path / "deep" / "store")
@@ -51,7 +51,7 @@ def test_inside_a_checkpoint_is_refused(tmp_path, files) -> None:
 
 def test_a_file_and_a_foreign_folder_are_refused(tmp_path) -> None:
     (tmp_path / "note.txt").write_text("mine")
-    with pytest.raises(StoreError, match="is a file"):
+    with pytest.raises(DefinitionError, match="is a file"):
         Store.open(tmp_path / "note.txt")
     with pytest.raises(StoreError, match="not a FlowProfile store"):
         Store.open(tmp_path)

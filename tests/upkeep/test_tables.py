@@ -14,7 +14,7 @@ import xarray as xr
 
 import flowprofile as fp
 from flowprofile import running
-from flowprofile.errors import StoreError
+from flowprofile.errors import DefinitionError, StoreError
 from flowprofile.store.layout import StoreLayout
 from flowprofile.upkeep import tables
 from flowprofile.upkeep.export import export
@@ -95,9 +95,9 @@ def test_no_bit_changes_whatever_the_number_is(tmp_path, ending):
 
 
 def test_what_cannot_be_a_table_is_refused_and_nothing_stays(tree, tmp_path, monkeypatch):
-    with pytest.raises(StoreError, match="holds 2 objects"):
+    with pytest.raises(DefinitionError, match="holds 2 objects"):
         export(tree, tmp_path / "x.arrow")
-    with pytest.raises(StoreError, match="holds 0 objects"):
+    with pytest.raises(DefinitionError, match="holds 0 objects"):
         export(xr.Dataset(coords={"seed": [1]}), tmp_path / "x.parquet")
     assert not list(tmp_path.iterdir())
     monkeypatch.setitem(sys.modules, "pyarrow", None)

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 
 import flowprofile as fp
 from flowprofile import running
-from flowprofile.errors import StoreError
+from flowprofile.errors import DefinitionError, StoreError
 from flowprofile.store.layout import StoreLayout
 from flowprofile.store.ledger import RECEIPTS, Ledger, covered, fills
 from flowprofile.store.places import LocalPlace
@@ -123,13 +123,13 @@ def test_what_is_pinned_stays(filled):
     with Store.open(filled) as store:
         assert pin(store, "traj*", "measures/*") == ("traj*", "measures/*")
     with Store.open(filled) as store:
-        with pytest.raises(StoreError, match="pinned"):
+        with pytest.raises(DefinitionError, match="pinned"):
             drop(store, Cells(stages=("trajectory",)))
         assert all(step.cells.stages == ("predicted_x0",) for step in room(store, 0).steps)
         unpin(store, "traj*")
         assert pinned(store) == ("measures/*",)
         assert drop(store, Cells(stages=("trajectory",), seeds=(0,)))
-        with pytest.raises(StoreError, match="did you mean 'trajectory'"):
+        with pytest.raises(DefinitionError, match="did you mean 'trajectory'"):
             drop(store, Cells(stages=("trajectry",)))
 
 
@@ -246,9 +246,9 @@ def test_selections_are_read_by_other_programs(filled, tmp_path):
         xr.open_datatree(tmp_path / "x.zarr", engine="zarr", consolidated=False)["x_t"].values == expected
     ).all()
     assert (load_file(tmp_path / "x.safetensors")["x_t"] == expected).all()
-    with pytest.raises(StoreError, match="exists"):
+    with pytest.raises(DefinitionError, match="exists"):
         export(chosen, tmp_path / "x.nc")
-    with pytest.raises(StoreError, match="ends in none"):
+    with pytest.raises(DefinitionError, match="ends in none"):
         export(chosen, tmp_path / "x.csv")
     export(tree, tmp_path / "all.safetensors")
     assert load_file(tmp_path / "all.safetensors")["trajectory/x_t"].shape == tree["trajectory"]["x_t"].shape
@@ -277,7 +277,7 @@ def test_the_commands_say_what_they_do(filled, tmp_path):
     assert "removed" in say("gc", filled)
     assert "regions of" in say("compact", filled)
     assert "measures/*" in say("pin", filled, "measures/*")
-    assert "is pinned" in say("drop", filled, "measures/*", "--yes", code=3)
+    assert "is pinned" in say("drop", filled, "measures/*", "--yes", code=2)
     assert "would be left" in say("room", filled, "--budget", "1KB")
     assert "holds it" in say("ensure", filled, "--seeds", "0:2", "--quiet")
     assert "KiB" in say(
