@@ -166,7 +166,7 @@ def must_be_finite(x: Tensor, cases: Sequence[Case], t: int) -> None:
         bad = [case for case, good in zip(cases, finite.tolist(), strict=True) if not good]
         raise NonFiniteError(
             f"The sample of {bad[0]} left the numbers at t = {t}.",
-            consequence="Every later state of it would be NaN, so the run stops here.",
+            consequence="Every later state of it would be NaN, so none of them is sampled or stored.",
             remedy="check the model's prediction kind, pixel range and guidance scale",
             evidence=f"{len(bad)} of {len(cases)} cases: {', '.join(str(case) for case in bad[:4])}",
         )

@@ -183,8 +183,9 @@ def test_a_refusal_all_tasks_share_is_the_refusal_itself(tmp_path, monkeypatch):
     (tmp_path / "nothing.py").write_text(POISON.replace("os._exit(3)", "pass").replace("17 in seeds", "True"))
     monkeypatch.syspath_prepend(tmp_path)
     wanted = sweep(steps=20, seeds="0:2", labels=(0,), poison={"use": "nothing:poison"})
-    with pytest.raises(NonFiniteError):
+    with pytest.raises(NonFiniteError) as refused:
         running.run(wanted, into=tmp_path / "store", layout=FAST, cluster="processes:1", allow_code=True)
+    assert refused.value.exit_code == 6  # as docs/clusters.md says
 
 
 def test_workers_end_with_a_coordinator_that_is_killed(tmp_path):

@@ -161,6 +161,10 @@ def test_a_state_that_is_not_a_number_names_its_case_and_time():
     with pytest.raises(NonFiniteError, match=r"seed 1, label 1 left the numbers at t = 440") as caught:
         run(Exploding(), CASES[:2])
     assert "1 of 2" in str(caught.value)
+    assert (
+        caught.value.consequence
+        == "Every later state of it would be NaN, so none of them is sampled or stored."
+    )
 
 
 @pytest.mark.parametrize(
