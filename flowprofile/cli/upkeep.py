@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flowprofile.cli import options
+from flowprofile.errors import nearest
 from flowprofile.flow.budget import human
 
 if TYPE_CHECKING:
@@ -87,8 +88,12 @@ def pin(store: str, patterns: tuple[str, ...]) -> None:
     from flowprofile.upkeep import pins
 
     with Store.open(store, existing=True) as opened:
-        for each in pins.pin(opened, *patterns) if patterns else pins.pinned(opened):
-            click.echo(each)
+        found = pins.pin(opened, *patterns) if patterns else pins.pinned(opened)
+        idle = pins.idle(opened, found)
+        names = {stage.group: None for run in opened.runs().values() for stage in run.stages.values()}
+    for each in found:
+        told = f"  matches no stage yet, so nothing is protected by it; {nearest(each, names)}"
+        click.echo(each + (told if each in idle else ""))
 
 
 @click.command()

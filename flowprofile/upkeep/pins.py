@@ -1,5 +1,8 @@
 """What must not be dropped."""
 
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
 from flowprofile.errors import StoreError
 from flowprofile.store.ledger import sealed_json, unsealed_json
 from flowprofile.store.store import Store
@@ -26,6 +29,12 @@ def pinned(store: Store) -> tuple[str, ...]:
             remedy=f"look at {PINS}, remove it, and pin again",
         )
     return tuple(body["pins"])
+
+
+def idle(store: Store, patterns: Sequence[str]) -> list[str]:
+    """Patterns that match no stage the store has: nothing is protected by them yet."""
+    names = {stage.group for run in store.runs().values() for stage in run.stages.values()}
+    return [each for each in patterns if not any(fnmatchcase(name, each) for name in names)]
 
 
 def pin(store: Store, *patterns: str) -> tuple[str, ...]:

@@ -276,7 +276,11 @@ def test_the_commands_say_what_they_do(filled, tmp_path):
     assert "would be removed" in say("gc", filled, "--dry-run")
     assert "removed" in say("gc", filled)
     assert "regions of" in say("compact", filled)
-    assert "measures/*" in say("pin", filled, "measures/*")
+    assert say("pin", filled, "measures/*") == "measures/*\n"
+    mistyped = say("pin", filled, "mesures/step_ssim")
+    assert mistyped.startswith("measures/*\nmesures/step_ssim  matches no stage yet")
+    assert "did you mean 'measures/step_ssim'" in mistyped
+    assert say("pin", filled) == mistyped
     assert "is pinned" in say("drop", filled, "measures/*", "--yes", code=2)
     assert "would be left" in say("room", filled, "--budget", "1KB")
     assert "holds it" in say("ensure", filled, "--seeds", "0:2", "--quiet")
