@@ -149,8 +149,9 @@ def merge(
 
     Repeating it writes nothing.
 
-    The target is then what one run would have made of the same cases in the same order: definitions that differ only
-    in their seeds, or only in their labels, become one, and a new run is cut for all of its cases.
+    Data and receipts are then those that one run would have made of the same cases in the same order: definitions that
+    differ only in their seeds, or only in their labels, become one, and a new run is cut for all of its cases. What the
+    sources were asked for stays as many requests (ledger/layouts).
 
     Raises
     ------
