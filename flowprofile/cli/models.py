@@ -48,7 +48,11 @@ def models(name: str | None, as_json: bool) -> None:
     help="Folder of checkpoints.  [default: out/train/NAME]",
 )
 @click.option("--steps", type=click.IntRange(min=1), help="Fewer or more steps than the recipe's own.")
-@click.option("--fresh", is_flag=True, help="Begin anew even if there is a checkpoint to resume from.")
+@click.option(
+    "--fresh",
+    is_flag=True,
+    help="Begin anew, whatever is there: a checkpoint to resume from, or a finished model.",
+)
 @click.option(
     "--images",
     type=click.Path(path_type=Path),
@@ -75,7 +79,7 @@ def train(
 ) -> None:
     """Train a shipped model again from its RECIPE (faces32 or digits), or one of your own pictures (--images).
 
-    Interrupt and repeat to resume.
+    Interrupt and repeat to resume. What another recipe made is not replaced without --fresh.
     """
     from flowprofile.cli.training import on_pictures, trained
 

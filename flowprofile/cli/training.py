@@ -17,14 +17,16 @@ def trained(
     found = training.named(recipe) if isinstance(recipe, str) else recipe
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        row = bar.add_task(found.name, total=None)
 
         def listen(progress: training.Progress) -> None:
+            row = bar.task_ids[0] if bar.task_ids else bar.add_task(found.name)
             bar.update(
                 row, completed=progress.step, total=progress.steps, description=f"loss {progress.loss:.4f}"
             )
 
         path = training.train(found, into=into, listen=listen, steps=steps, resume=not fresh, data=data)
+    if not bar.task_ids:
+        click.echo(f"{path} is finished: nothing to train. --fresh begins anew.", err=True)
     return f"{path}"
 
 

@@ -41,9 +41,18 @@ def predicted(architecture: str, network: nn.Module, x: Tensor, index: Tensor, l
 
 
 def save_folder(
-    folder: Path, architecture: str, config: Mapping[str, Any], weights: Mapping[str, Tensor], times: int
-) -> Path:
-    """Write weights that predict v on the linear schedule as a folder of diffusers', at once or not at all."""
+    folder: Path,
+    architecture: str,
+    config: Mapping[str, Any],
+    weights: Mapping[str, Tensor],
+    times: int,
+    *,
+    notes: Mapping[str, str],
+) -> None:
+    """Write weights that predict v on the linear schedule as a folder of diffusers', at once or not at all.
+
+    `notes` are texts by name that lie in it, too.
+    """
     network: Any = adapters.constructed(architecture, config)
     network.load_state_dict(
         {name: weights.get(name, buffer) for name, buffer in network.state_dict().items()}
@@ -55,9 +64,10 @@ def save_folder(
     scheduler(num_train_timesteps=times, prediction_type="v_prediction", clip_sample=False).save_pretrained(
         beside
     )
+    for name, text in notes.items():
+        (beside / name).write_text(text)
     shutil.rmtree(folder, ignore_errors=True)
     beside.rename(folder)
-    return folder
 
 
 def _as_it_is(network: nn.Module) -> None:

@@ -28,7 +28,7 @@ from flowprofile.conditioning.labels import LabelSpace
 from flowprofile.datasets import digits as digits_data
 from flowprofile.datasets import faces as faces_data
 from flowprofile.errors import DefinitionError, ModelError, nearest
-from flowprofile.models import architectures, weights
+from flowprofile.models import architectures, finished, weights
 from flowprofile.models.card import ModelCard
 from flowprofile.models.numerics import settle
 from flowprofile.time.schedule import schedule
@@ -224,6 +224,8 @@ def train(
 ) -> Path:
     """Train and write `into/<name>.safetensors` with its card, or a folder of diffusers'; returns that path.
 
+    A model that this very recipe made is not made again.
+
     Parameters
     ----------
     recipe
@@ -235,14 +237,17 @@ def train(
     steps
         Another number of steps; the decay of the rate moves with it.
     resume
-        Whether an unfinished state of the same recipe is continued; a state of another recipe is refused.
+        Whether what is there of the same recipe counts, be it unfinished or finished; what another recipe made is
+        then refused. Without it everything is begun anew, and what is there is replaced.
     data
         Where the pictures come from, if not from SOURCES; the recipe's `source` says which they are.
     """
     recipe = named(recipe) if isinstance(recipe, str) else recipe
     recipe = recipe if steps is None else replace(recipe, steps=steps)
     settle()
-    state_path = Path(into) / f"{recipe.name}.state.safetensors"
+    path, state_path = target(recipe, into), Path(into) / f"{recipe.name}.state.safetensors"
+    if resume and not state_path.exists() and finished.already(path, fingerprint(recipe)):
+        return path
     run = _Run(recipe)
     if resume and state_path.exists():
         run.restore(state_path)
@@ -255,19 +260,23 @@ def train(
                 run.store(state_path)
             if interrupted.is_set():
                 raise KeyboardInterrupt
-    path = _written(recipe, run.average, Path(into))
+    _write(recipe, run.average, path)
     state_path.unlink(missing_ok=True)
     return path
 
 
-def _written(recipe: Recipe, average: Mapping[str, Tensor], into: Path) -> Path:
+def target(recipe: Recipe, into: str | Path) -> Path:
+    """Where the model will be."""
+    suffix = ".safetensors" if recipe.architecture == architectures.OURS else ""
+    return Path(into) / f"{recipe.name}{suffix}"
+
+
+def _write(recipe: Recipe, average: Mapping[str, Tensor], path: Path) -> None:
     if recipe.architecture == architectures.OURS:
-        path = into / f"{recipe.name}.safetensors"
         weights.save(path, average, card(recipe))
-        return path
-    return architectures.save_folder(
-        into / recipe.name, recipe.architecture, recipe.config, average, recipe.times
-    )
+        return
+    notes = finished.notes(fingerprint(recipe))
+    architectures.save_folder(path, recipe.architecture, recipe.config, average, recipe.times, notes=notes)
 
 
 def named(name: str) -> Recipe:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from flowprofile.errors import ModelError
 from flowprofile.models import architectures, folders, training, zoo
 from flowprofile.models.training import RECIPES, train
 
@@ -36,6 +37,11 @@ def test_a_trained_folder_is_a_model_and_an_interrupted_training_ends_in_its_wei
     cut = train(recipe, into=tmp_path / "cut")
     assert folders.digest(cut) == folders.digest(whole)
     assert sorted(p.name for p in (tmp_path / "cut").iterdir()) == ["tiny"]
+    heard = []
+    assert train(recipe, into=tmp_path / "cut", listen=heard.append) == cut
+    with pytest.raises(ModelError, match="another recipe made it"):
+        train(replace(recipe, seed=1), into=tmp_path / "cut", listen=heard.append)
+    assert not heard
     card = zoo.card(whole)
     assert (card.architecture, card.prediction, card.shape) == (recipe.architecture, "v", (3, 32, 32))
     assert (card.labels.count, card.null_label) == (16, recipe.null_label)

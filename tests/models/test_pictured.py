@@ -134,6 +134,9 @@ def test_from_the_command_line_to_a_profile(folder, tmp_path, monkeypatch, capsy
         "flowprofile run first-profile --set model=out/train/faces-16/faces-16.safetensors"
         in capsys.readouterr().out
     )
+    with pytest.raises(SystemExit) as stop:
+        main([*command, "--dim", "8", "--mults", "1,2"])
+    assert (stop.value.code, "is finished: nothing to train" in capsys.readouterr().err) == (0, True)
     stages = {"trajectory": {"keep": "::2"}}
     pipeline = fp.Pipeline(
         model=str(path),

@@ -58,6 +58,28 @@ def test_a_state_of_another_recipe_is_not_continued(tmp_path):
     assert train(other, into=tmp_path, resume=False, steps=1).exists()
 
 
+def test_a_finished_model_is_not_made_again_and_never_replaced_by_another(tmp_path):
+    path = train(TINY, into=tmp_path)
+    made, heard = path.read_bytes(), []
+    assert train(TINY, into=tmp_path, listen=heard.append) == path
+    assert not heard
+    other = replace(TINY, learning_rate=1e-3)
+    with pytest.raises(ModelError, match=r"another recipe made it.*\n.*\n.*--fresh"):
+        train(other, into=tmp_path, listen=heard.append)
+    assert path.read_bytes() == made
+    assert not heard
+    assert weights.card(train(other, into=tmp_path, resume=False)).training["learning_rate"] == 1e-3
+    path.write_bytes(weights_without_card())
+    with pytest.raises(ModelError, match="another recipe made it"):
+        train(TINY, into=tmp_path)
+
+
+def weights_without_card():
+    from safetensors.torch import save
+
+    return save({"w": torch.zeros(2)})
+
+
 def test_training_lowers_the_loss(tmp_path):
     losses = []
     train(replace(TINY, batch=16), into=tmp_path, steps=60, listen=lambda p: losses.append(p.loss))
