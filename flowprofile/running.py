@@ -388,7 +388,7 @@ def profile(
     listen: Listen = silence,
     allow_code: bool = False,
 ) -> xr.DataTree:
-    """Profile a model from Python and open the result.
+    """Profile a model from Python and open the result: this model's run, whatever else the store holds.
 
     Parameters
     ----------
@@ -423,10 +423,10 @@ def profile(
         "stages": {"trajectory": {"keep": times}, **tables},
         **({} if source is None else {"source": dict(source)}),
     }
-    run(
+    outcome = run(
         pipeline(wanted, Text("the call of flowprofile.profile", "")),
         into=into,
         listen=listen,
         allow_code=allow_code,
     )
-    return opening.open(into)
+    return opening.open(into, run=outcome.run)

@@ -207,6 +207,16 @@ def test_memory_stores_work_and_are_forgotten_with_the_process():
     ).forwards == 0  # fmt: skip
 
 
+def test_a_profile_is_of_its_own_model_whatever_else_the_store_holds(store):
+    small = {"seeds": "0:2", "labels": [0], "into": store, "sampler": {"steps": 4}}
+    first, second = fp.profile("mixture16", **small), fp.profile("gaussian8", **small)
+    assert second["trajectory"]["x_t"].shape != first["trajectory"]["x_t"].shape
+    assert second.profile.sel(seed=0, objects="trajectory").sizes["time"] == 5
+    again = fp.profile("mixture16", **small)
+    assert again["trajectory"]["x_t"].equals(first["trajectory"]["x_t"])
+    assert set(fp.open(store).children) == {"mixture16", "gaussian8"}
+
+
 def test_changed_weights_under_the_same_path_are_refused_with_both_digests(store, tmp_path):
     from safetensors.torch import load_file
 
