@@ -14,6 +14,7 @@ import xarray as xr
 from flowprofile.axes import INTERVENTION, LABEL, LAYER, OTHER, SEED, TIME
 from flowprofile.cases import CLEAN
 from flowprofile.errors import DefinitionError, StoreError, nearest
+from flowprofile.opening import one_run
 from flowprofile.stats.bounds import MeanBounds, mean_bounds
 from flowprofile.stats.curves import NEVER
 from flowprofile.stats.families import family
@@ -31,7 +32,8 @@ PRESENT: Final = 2
 
 
 def measure_of(tree: xr.DataTree, name: str) -> xr.Dataset:
-    """A stored measure by its name; a wrong one is refused with the nearest."""
+    """A stored measure of one run by its name; a wrong one is refused with the nearest."""
+    tree = one_run(tree, consequence="Which of them is asked would be a guess.")
     held = tree.children.get("measures", xr.DataTree()).children
     short = name.removeprefix(GROUP)
     if short not in held:

@@ -9,6 +9,7 @@ it; `tree.profile` (`selecting`) adds selection along all axes at once, and what
     tree.profile.sel(time=slice(800, 600), label=["male", "smile"], measures=["step_ssim"])
 """
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from math import nan
@@ -32,6 +33,8 @@ from flowprofile.store.urls import Where, place
 
 __all__ = ["ProfileAccessor", "open"]
 
+RUN: Final = "flowprofile_run"
+"""Attribute of a run's own tree: its folder."""
 SCALING: Final = ("scale", "steer")
 """Kinds of interventions that have a factor."""
 
@@ -89,6 +92,19 @@ def open(
     # Dask takes equal names for equal values, and a store that grows has other values at the next opening.
     version = f"{seen.root}-{uuid4().hex[:8]}"
     return _as_asked(Opener(where, _spoken(seen.record), version=version, missing=missing).tree(run))
+
+
+def one_run(tree: xr.DataTree, *, consequence: str) -> xr.DataTree:
+    """The tree, refused where it is one of several runs and the question is to one."""
+    names = [name for name, node in tree.children.items() if RUN in node.attrs]
+    if not names:
+        return tree
+    raise DefinitionError(
+        f"{tree.attrs.get('flowprofile_url', 'The store')!r} holds {len(names)} runs, and none is named.",
+        consequence=consequence,
+        remedy=f"name one: --run {shlex.quote(names[0])} (in Python: run={names[0]!r})",
+        evidence=f"runs: {', '.join(names)}",
+    )
 
 
 def _meant(where: Place) -> str:

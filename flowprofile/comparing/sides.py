@@ -114,15 +114,7 @@ def held(url: Where, run: str | None, storage_options: Mapping[str, str] | None)
     """Open one run; a store that holds several needs a name."""
     where = place(url, storage_options)
     tree = opening.open(where, run=run)
-    if "flowprofile_run" not in tree.attrs:
-        names = list(tree.children)
-        raise DefinitionError(
-            f"{where.url!r} holds {len(names)} runs, and none is named.",
-            consequence="Which of them is compared would be a guess.",
-            remedy=f"name one: run={names[0]!r}",
-            evidence=f"runs: {', '.join(names)}",
-        )
-    return Held(where, tree)
+    return Held(where, opening.one_run(tree, consequence="Which of them is compared would be a guess."))
 
 
 def question(runs: Sequence[Held], between: Between, *, label: Any, intervention: Any) -> Question:

@@ -200,3 +200,17 @@ def test_the_command_says_it_in_words_and_in_json(store, capsys):
     code, told = said("step_mse", "--window", "100000")
     assert "was looked for" in told.out
     assert "below its null" not in told.out
+
+
+def test_of_several_runs_one_is_to_be_named_as_the_command_spells_it(tmp_path, capsys):
+    url, small = tmp_path / "two", {"seeds": "0:3", "labels": [0], "sampler": {"steps": 4}}
+    fp.profile("mixture16", into=url, **small)
+    fp.profile("gaussian8", into=url, **small)
+    for command in (["stats", str(url), "step_ssim"], ["compare", str(url), "--between", "labels"]):
+        with pytest.raises(SystemExit) as stop:
+            main(command)
+        told = capsys.readouterr().err
+        assert (stop.value.code, "holds 2 runs" in told, "name one: --run gaussian8" in told) == (2, True, True)
+    with pytest.raises(SystemExit) as stop:
+        main(["stats", str(url), "step_ssim", "--run", "gaussian8"])
+    assert (stop.value.code, "3 seeds" in capsys.readouterr().out) == (0, True)
