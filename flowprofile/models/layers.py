@@ -44,10 +44,12 @@ class UNetConfig:
             raise ModelError(
                 f"There is no label code {self.label_code!r}.", remedy=nearest(self.label_code, LABEL_CODES)
             )
-        if len(self.mults) < 2 or min(self.mults) < 1 or self.dim < 6:
+        # The embedding of t is dim / 2 sines and as many cosines.
+        if len(self.mults) < 2 or min(self.mults) < 1 or self.dim < 6 or self.dim % 2:
             raise ModelError(
                 f"A U-Net cannot have dim = {self.dim!r} and mults = {self.mults!r}.",
-                remedy="give a dim of at least 6 and two or more positive multiples",
+                consequence="t enters as dim / 2 sines and as many cosines, and each level but the last halves the side.",
+                remedy="give an even dim of at least 6 and two or more positive multiples",
             )
 
     @property

@@ -11,6 +11,7 @@ from flowprofile.conditioning.labels import LabelSpace
 from flowprofile.datasets.folder import Labelled, labelled
 from flowprofile.errors import DefinitionError
 from flowprofile.models import zoo
+from flowprofile.models.layers import parse_config
 from flowprofile.models.training import RECIPES, Batch, Recipe, Source
 
 CHANNELS: Final = 3
@@ -53,22 +54,26 @@ def pictured(
     ------
     DefinitionError
         For whatever is wrong with the folder, a name, or a size that the levels cannot halve.
+    ModelError
+        For a network that cannot be built: an odd width, a single level.
     """
     like = RECIPES["faces32"]
     levels = tuple(mults) if mults is not None else tuple(like.config["mults"])
     _size_fits(size, levels)
     called = name if name is not None else f"{_plain(Path(images).resolve().name)}-{size}"
     _name_fits(called)
+    config = {
+        **like.config,
+        "dim": dim if dim is not None else like.config["dim"],
+        "mults": levels,
+        "label_width": len(attributes),
+    }
+    parse_config(config)
     data = labelled(Path(images), attributes)
     recipe = Recipe(
         name=called,
         data="pictures",
-        config={
-            **like.config,
-            "dim": dim if dim is not None else like.config["dim"],
-            "mults": levels,
-            "label_width": len(data.attributes),
-        },
+        config=config,
         shape=(CHANNELS, size, size),
         labels=LabelSpace(data.attributes),
         steps=steps if steps is not None else like.steps,

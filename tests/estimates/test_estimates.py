@@ -210,7 +210,11 @@ def test_of_several_runs_one_is_to_be_named_as_the_command_spells_it(tmp_path, c
         with pytest.raises(SystemExit) as stop:
             main(command)
         told = capsys.readouterr().err
-        assert (stop.value.code, "holds 2 runs" in told, "name one: --run gaussian8" in told) == (2, True, True)
+        assert (stop.value.code, "holds 2 runs" in told, "name one: --run gaussian8" in told) == (
+            2,
+            True,
+            True,
+        )
     with pytest.raises(SystemExit) as stop:
         main(["stats", str(url), "step_ssim", "--run", "gaussian8"])
     assert (stop.value.code, "3 seeds" in capsys.readouterr().out) == (0, True)

@@ -105,10 +105,13 @@ def test_recipes_that_name_their_data_are_what_they_were():
         ({"size": 2, "mults": (1, 2, 4)}, r"cannot be halved.*\n.*\n.*instance 4 or 8"),
         ({"name": "faces32"}, "name of a shipped model"),
         ({"name": "../mine"}, "cannot be called"),
+        ({"dim": 7}, r"cannot have dim = 7.*\n.*sines and as many cosines.*\n.*an even dim"),
+        ({"dim": 9, "mults": (1, 2, 4)}, "cannot have dim = 9"),
+        ({"mults": (1,)}, "two or more positive multiples"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_before_a_picture_is_looked_at(tmp_path, changes, fact):
-    with pytest.raises(DefinitionError, match=fact):
+    with pytest.raises((DefinitionError, ModelError), match=fact):
         pictured(tmp_path / "nowhere", THESIS, **{**SMALL, **changes})
 
 
