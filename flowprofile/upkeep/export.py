@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -132,8 +133,6 @@ def _netcdf(tree: xr.DataTree, path: Path) -> None:
 
 def _safetensors(tree: xr.DataTree, path: Path) -> None:
     """Arrays by ``node/variable``, their coordinates beside them; text as JSON in the file's own metadata."""
-    from safetensors.numpy import save_file
-
     arrays: dict[str, np.ndarray] = {}
     told: dict[str, str] = {}
     for node in tree.subtree:
@@ -145,4 +144,24 @@ def _safetensors(tree: xr.DataTree, path: Path) -> None:
                 told[f"{key}.dims"] = " ".join(map(str, variable.dims))
             else:
                 told[key] = json.dumps(values.astype(str).tolist())
-    save_file(arrays, path, metadata=told)
+    _saved(arrays, told, path)
+
+
+def _saved(arrays: dict[str, np.ndarray], told: dict[str, str], path: Path) -> None:
+    """The file as any other of ours: the library makes one that only its owner may read, and wraps the system's errors.
+
+    It writes without a copy; `safetensors.numpy.save` into a file of ours would hold everything twice.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
+
+    path.touch()
+    mode = path.stat().st_mode
+    try:
+        save_file(arrays, path, metadata=told)
+    except SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
+    path.chmod(mode)

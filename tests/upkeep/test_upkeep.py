@@ -1,6 +1,8 @@
 """A store that shrinks, is tidied, joined and exported, and never holds a wrong number on the way."""
 
 import os
+import resource
+import stat
 import subprocess
 import sys
 import time
@@ -252,6 +254,29 @@ def test_selections_are_read_by_other_programs(filled, tmp_path):
         export(chosen, tmp_path / "x.csv")
     export(tree, tmp_path / "all.safetensors")
     assert load_file(tmp_path / "all.safetensors")["trajectory/x_t"].shape == tree["trajectory"]["x_t"].shape
+
+
+@pytest.fixture
+def small_files():
+    """A system in which no file may be longer than a few bytes, as on a full disk."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (256, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_full_disk_is_an_error_of_the_system_and_leaves_nothing(filled, tmp_path, small_files):
+    chosen = fp.open(filled).profile.sel(objects="trajectory")
+    with pytest.raises(OSError, match="File too large") as refused:
+        export(chosen, tmp_path / "full" / "x.safetensors")
+    assert "x.safetensors" in refused.value.filename
+    assert list((tmp_path / "full").iterdir()) == []
+
+
+def test_whoever_may_read_one_export_may_read_another(filled, tmp_path):
+    chosen = fp.open(filled).profile.sel(objects="trajectory")
+    files = [export(chosen, tmp_path / f"x{ending}") for ending in (".nc", ".safetensors", ".arrow")]
+    assert len({stat.S_IMODE(file.stat().st_mode) for file in files}) == 1
 
 
 def test_what_is_missing_is_computed_on_demand(filled):
