@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from math import isfinite
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -9,6 +10,19 @@ import click
 from click.shell_completion import CompletionItem
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class Finite(click.FloatRange):
+    """A number within bounds that is one: "nan" is within all bounds, and infinitely long is no time to wait."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number."""
+        found = super().convert(value, param, ctx)
+        if not isfinite(found):
+            self.fail(f"{value!r} is no finite number", param, ctx)
+        return found
 
 
 class PipelineName(click.ParamType[str]):
@@ -103,7 +117,7 @@ def wait(command: Command) -> Command:
     """How long another planner is waited for."""
     return click.option(
         "--wait",
-        type=click.FloatRange(min=0),
+        type=Finite(min=0),
         default=0.0,
         metavar="SECONDS",
         help="Wait so long for another planner of this store to end.",

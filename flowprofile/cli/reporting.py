@@ -3,13 +3,12 @@
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
-from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from flowprofile.cli.options import workers
+from flowprofile.cli.options import Finite, workers
 from flowprofile.errors import FlowProfileError
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 @click.argument("targets", metavar="FOLDER_OR_PIPELINE...", nargs=-1, required=True)
 @click.option(
     "--budget",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Finite(min=0, min_open=True),
     metavar="MINUTES",
     help="Choose the number of seeds so that all of it takes about so long.  [default: as the definitions say]",
 )
@@ -59,8 +58,6 @@ def report(
 
     Again with the same --into, only what is missing is computed. An experiment that fails is shown as failed.
     """
-    if budget is not None and not isfinite(budget):
-        raise click.BadParameter(f"{budget!r} is no number of minutes", param_hint="--budget")
     from flowprofile.report.carrying import Orders, sections
     from flowprofile.report.items import items
     from flowprofile.report.page import Heading, page, write

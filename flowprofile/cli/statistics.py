@@ -24,13 +24,13 @@ CLAIMS = 12
 @click.option("--of", "title", metavar="TITLE", help="Runs of this intervention.  [default: the clean ones]")
 @click.option("--layer", help="Of a measure that has several.")
 @click.option("--label", type=int, help="Of these samples.  [default: all labels, averaged seed by seed]")
-@click.option("--margin", type=click.FloatRange(min=0, min_open=True),
+@click.option("--margin", type=options.Finite(min=0, min_open=True),
               help="Look for a plateau: how much a curve may change in 100 t and stand still.")  # fmt: skip
 @click.option("--window", type=click.IntRange(min=1), default=100, show_default=True,
               help="Width in t of the windows of plateaus and dips.")  # fmt: skip
 @click.option("--switches", is_flag=False, flag_value="", metavar="[TITLE]",
               help="Say from which switch of the label on the picture no longer changes.")  # fmt: skip
-@click.option("--level", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.05, show_default=True,
+@click.option("--level", type=options.Finite(0, 1, min_open=True, max_open=True), default=0.05, show_default=True,
               help="How much of a change counts as none.")  # fmt: skip
 @click.option("--between", metavar="A,B", help="Say at which layers and states these two labels differ.")
 @click.option("--alpha", default=0.05, show_default=True, help="Probability of error.")

@@ -188,7 +188,7 @@ class Store:
             try:
                 self._lock()
             except BusyError:
-                if monotonic() >= until:
+                if not monotonic() < until:  # as it never is, should `wait` be NaN
                     raise
                 sleep(min(POLL, max(0.0, until - monotonic())))
 

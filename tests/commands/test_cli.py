@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from flowprofile.cli import main
+from flowprofile.errors import BusyError
 
 SMALL = (
     "digits", "--set", "sampler.steps=20", "--set", "cases.labels=[3, 7]", "--set", "cases.seeds=0:2",
@@ -141,6 +142,11 @@ def test_rerun_fills_what_was_asked_for(command):
         (("run", "digits", "--memory", "1kB"), 4, "memory"),
         (("run", "digits", "--disk", "lots"), 2, "not a size"),
         (("run", "digits", "--layout", "lokal"), 2, "did you mean 'local'"),
+        (("run", "nosuch", "--wait", "nan"), 2, "'nan' is no finite number"),
+        (("run", "nosuch", "--wait", "inf"), 2, "'inf' is no finite number"),
+        (("stats", "nothing", "ssim", "--margin", "nan"), 2, "'nan' is no finite number"),
+        (("stats", "nothing", "ssim", "--level", "nan"), 2, "'nan' is no finite number"),
+        (("report", "nothing", "--budget", "nan"), 2, "'nan' is no finite number"),
         (("show", "nothing"), 3, "no profile"),
         (("verify", "nothing"), 3, "nothing"),
         (("rerun", "nothing"), 3, "nothing"),
@@ -218,6 +224,7 @@ def test_a_swallowed_interrupt_is_heeded_at_the_next_event():
     assert heard == ["before", "another command"]
 
 
+@pytest.mark.timeout(60)
 def test_a_second_planner_is_told_who_holds_the_store(command):
     from flowprofile.store.store import Store
 
@@ -225,6 +232,8 @@ def test_a_second_planner_is_told_who_holds_the_store(command):
     with Store.open("s") as store:
         store.lock()
         code, _, err = command("run", *SMALL, "--set", "cases.seeds=0:4", "--into", "s")
+        with Store.open("s") as other, pytest.raises(BusyError):
+            other.lock(wait=float("nan"))
     assert code == 5
     assert str(os.getpid()) in err
 
