@@ -37,6 +37,9 @@ SCHEDULERS: Final[Mapping[str, bool]] = MappingProxyType({
     "FlowMatchEulerDiscreteScheduler": False,
 })  # fmt: skip
 """Schedulers that there is an adapter for, and whether a step reads earlier ones."""
+SCALED: Final = "is_scale_input_called"
+"""By this the Euler schedulers know that the network saw states at their scale, as ours does (`Visited.scales`); they
+warn at every step otherwise."""
 Spacing: TypeAlias = Callable[[Mapping[str, Any], int], dict[str, Any]]
 """Of a scheduler's whole configuration and a number of steps: what else a pipeline tells it when it sets them."""
 
@@ -93,6 +96,8 @@ class Scheduled:
             )
         if place == 0 or not self.remembers:
             self._stepping = copy.deepcopy(self.scheduler)
+            if hasattr(self._stepping, SCALED):
+                setattr(self._stepping, SCALED, True)
         elif self._stepping is None or self._place != place:
             raise DefinitionError(
                 f"{type(self.scheduler).__name__} reads earlier steps, and was asked to begin at t = {t_from}.",
@@ -206,7 +211,7 @@ def _visited(scheduler: Any) -> Visited:
             probe._step_index = None
         scales.append(float(probe.scale_model_input(one, timestep)))
     sigmas = getattr(scheduler, "sigmas", None)
-    if sigmas is not None and hasattr(scheduler, "is_scale_input_called"):
+    if sigmas is not None and hasattr(scheduler, SCALED):
         noises = [float(sigma) for sigma in sigmas]
         signals = [1.0] * len(noises)
     else:

@@ -2,6 +2,7 @@
 
 import importlib
 import itertools
+import logging
 
 import numpy as np
 import pytest
@@ -172,6 +173,19 @@ def test_a_step_of_bare_numbers_is_that_of_a_picture(kind):
         if not found.remembers:
             whole = found(*(np.full((2, 3, 4, 4), number) for number in (0.5, 0.2, 0.1)), **how)
             assert np.allclose(whole, one)
+
+
+@pytest.mark.parametrize("kind", schedulers.SCHEDULERS)
+def test_a_step_warns_of_nothing_that_was_seen_to(kind, caplog):
+    logger = logging.getLogger("diffusers")
+    logger.addHandler(caplog.handler)
+    try:
+        found = schedulers.scheduled(kind, {"clip_sample": False}, steps=3, options=OPTIONS.get(kind, {}))
+        for t_from, t in itertools.pairwise(found.visited.states):
+            found(0.5, 0.2, 0.1, schedule=found.visited, t_from=t_from, t_to=t)
+    finally:
+        logger.removeHandler(caplog.handler)
+    assert not caplog.messages
 
 
 def test_a_multistep_scheduler_refuses_to_begin_in_between():
