@@ -257,6 +257,12 @@ def _value(node: xr.Dataset) -> xr.DataArray:
 
 def _of_layer(node: xr.Dataset, layer: str | None) -> xr.Dataset:
     if LAYER not in node.dims:
+        if layer is not None:
+            raise DefinitionError(
+                f"The measure has no layers, and asked for is its layer {layer!r}.",
+                consequence="The answer would be of the whole image, and be taken for that layer's.",
+                remedy="leave the layer out, or name a measure that has layers, such as one of use = 'layer_distance'",
+            )
         return node
     held = [str(one) for one in node[LAYER].values]
     if layer not in held:

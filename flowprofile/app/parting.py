@@ -143,7 +143,9 @@ def _over_seeds(pair: Pair, measure: str, asked: Query) -> dict[str, Any]:
     """The distance of the two, and its mean over all seeds with interval and onsets."""
     store, other, run = pair.stores
     options = pair.profiles.storage_options
-    how = Asked(measure, layer=asked.get("layer") or next(iter(layers_of(pair.tree, measure)), None))
+    # An address keeps the layer of the view it was of before, and a measure may have none.
+    layers = layers_of(pair.tree, measure)
+    how = Asked(measure, layer=(asked.get("layer") or layers[0]) if layers else None)
     parts: dict[str, Any] = {"between": None, "label": None, "intervention": None, **pair.question}
     _, _, source = Asking(store, other, run=run, storage_options=options, how=how, **parts).answered()
     excess = asked.get("excess") == "1" and source.has_null

@@ -138,6 +138,7 @@ def _of_states(question: Question, asked: Asked) -> States:
     absent = [group.held.place.url for group in question.groups if STATES not in group.held.nodes]
     if absent:
         raise _uncomputed(question, asked, absent[0])
+    _refuse_layer(asked.measure, asked.layer)
     refuse_unlike(question)
     nodes = [group.held.nodes[STATES] for group in question.groups]
     return States(
@@ -231,6 +232,7 @@ def _layer(data: xr.Dataset, name: str, layer: str | None) -> str | None:
             f" tree.profile.sel(measures={name.removeprefix(GROUP)!r}, guidance=...)",
         )
     if LAYER not in data.dims:
+        _refuse_layer(name, layer)
         return None
     known = [str(each) for each in data[LAYER].values.tolist()]
     if layer is None and len(known) == 1:
@@ -242,6 +244,16 @@ def _layer(data: xr.Dataset, name: str, layer: str | None) -> str | None:
             remedy=f"name one with layer=: {nearest(layer, known)}",
         )
     return layer
+
+
+def _refuse_layer(name: str, layer: str | None) -> None:
+    """Refuse a layer of what is of the image and of no layer."""
+    if layer is not None:
+        raise DefinitionError(
+            f"{name!r} has no layers, and asked for is its layer {layer!r}.",
+            consequence="The answer would be of the whole image, and be taken for that layer's.",
+            remedy="leave the layer out, or name a measure that has layers, such as one of use = 'layer_distance'",
+        )
 
 
 def _unknown(question: Question, asked: Asked) -> DefinitionError:

@@ -202,6 +202,12 @@ def test_of_a_measure_of_layers_the_first_is_taken_where_none_is_named(profiles)
     equal(pair(found)["own"], node.sel(label=1).astype(float) - node.sel(label=0))
 
 
+def test_a_layer_left_in_the_address_is_nothing_to_a_measure_without_layers(profiles):
+    left = pair(compare(profiles, asked(label=0, seed=3, side=["label=1"], layer=["downs.0.2.fn"])))
+    plain = pair(compare(profiles, asked(label=0, seed=3, side=["label=1"])))
+    equal(left["mean"]["value"], plain["mean"]["value"])
+
+
 def test_without_a_word_the_next_label_is_beside(profiles):
     found = compare(profiles, asked(label=2))
     assert [side["label"] for side in found["sides"]] == [2, 0]

@@ -70,6 +70,8 @@ def test_the_end_of_an_excess_is_spoken_of(command, whole):
         (["--between", "label=0,label=1", "--delta", "much"], "no number"),
         (["--between", "label=0,label=0"], "compared with itself"),
         (["--between", "label=0,label=1", "--measure", "ssmi"], "did you mean 'ssim'"),
+        (["--between", "label=0,label=1", "--layer", "nosuch"], "has no layers"),
+        (["--between", "label=0,label=1", "--measure", "step_ssim", "--layer", "nosuch"], "has no layers"),
         ([], "two values of one axis"),
     ],
 )

@@ -150,6 +150,8 @@ def test_the_layer_at_which_labels_differ_is_found_and_no_other():
         estimates.by_layer(node(BENT), (6, 7))
     with pytest.raises(DefinitionError, match="3 layers, and 'd' is none"):
         estimates.over_time(layered(0.0), layer="d")
+    with pytest.raises(DefinitionError, match="has no layers, and asked for is its layer 'a'"):
+        estimates.over_time(node(BENT), layer="a")
     with pytest.raises(DefinitionError, match="3 layers, and none is named"):
         estimates.over_time(layered(0.0))
     with pytest.raises(DefinitionError, match="radius, and no plain value"):
