@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import xarray as xr
 
-from flowprofile.axes import CHANNEL, INTERVENTION, LABEL, PROMPT, SEED, TIME, X, Y
+from flowprofile.axes import CHANNEL, LABEL, PROMPT, SEED, TIME, X, Y
 from flowprofile.captions import axis_name, caption, formula, runs_told
 from flowprofile.cases import CLEAN
 from flowprofile.errors import DefinitionError, nearest
+from flowprofile.picking import chosen_of, clean_of, done_of, node_of, spread
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -198,17 +199,6 @@ def pixels(states: xr.DataArray) -> xr.DataArray:
     return scaled.clip(0, 1).transpose(..., Y, X, CHANNEL)
 
 
-def node_of(tree: xr.DataTree, path: str) -> xr.Dataset:
-    held = {name.strip("/"): node for name, node in tree.subtree_with_keys if node.data_vars}
-    if path in held:
-        return held[path].to_dataset()
-    raise DefinitionError(
-        f"The profile has no {path!r}.",
-        consequence="There is nothing to draw.",
-        remedy=f"add it to the pipeline and run that again: only what is missing is computed; {nearest(path, sorted(held))}",
-    )
-
-
 def _measure(tree: xr.DataTree, measure: str, labels: Sequence[int] | None) -> xr.Dataset:
     """The curves of a measure, dims (label, seed, time), without the states at which it has no value at all."""
     held = sorted(tree["measures"].children) if "measures" in tree else []
@@ -230,47 +220,6 @@ def _measure(tree: xr.DataTree, measure: str, labels: Sequence[int] | None) -> x
             remedy="run the pipeline again: it computes what is missing",
         )
     return curves.assign_attrs(runs=told)
-
-
-def clean_of(array: xr.DataArray) -> xr.DataArray:
-    """The run in which nothing was done to the model."""
-    return done_of(array, CLEAN)
-
-
-def done_of(array: xr.DataArray, intervention: str) -> xr.DataArray:
-    """The runs of one intervention; one that is not held is refused."""
-    held = [str(name) for name in array[INTERVENTION].values] if INTERVENTION in array.dims else [CLEAN]
-    if intervention not in held:
-        raise DefinitionError(
-            f"intervention {intervention!r} is not in the profile.",
-            consequence="There is no picture of it.",
-            remedy=nearest(intervention, held),
-        )
-    return array.sel({INTERVENTION: intervention}, drop=True) if INTERVENTION in array.dims else array
-
-
-def chosen_of(
-    array: xr.DataArray | xr.Dataset, axis: str, wanted: Sequence[int] | None, *, most: int | None = None
-) -> list[int]:
-    """The wanted values of an axis, or its first ones; a value that is not held is refused."""
-    held = [int(value) for value in array[axis].values]
-    if wanted is None:
-        return held[:most]
-    absent = [value for value in wanted if value not in held]
-    if absent or not wanted:
-        near = sorted(sorted(held, key=lambda value: abs(value - (absent or [0])[0]))[:5])
-        raise DefinitionError(
-            f"{axis} {absent[0]!r} is not in the profile." if absent else f"No {axis} was chosen.",
-            consequence="There is no picture of it.",
-            remedy=f"choose among the {len(held)} that are held, for instance {near!r}",
-        )
-    return [int(value) for value in wanted]
-
-
-def spread(stored: Sequence[int], count: int = 11) -> list[int]:
-    """At most `count` of the stored states, both ends among them, as evenly spread as they allow."""
-    targets = np.linspace(max(stored), min(stored), count)
-    return sorted({min(stored, key=lambda t: abs(t - target)) for target in targets}, reverse=True)
 
 
 def colour_of(place: int) -> str:

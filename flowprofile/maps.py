@@ -26,15 +26,11 @@ from flowprofile.figures import (
     PAD,
     TIME_TOLD,
     WIDTH,
-    chosen_of,
-    clean_of,
-    done_of,
-    node_of,
     sheet,
-    spread,
     style,
     time_axis,
 )
+from flowprofile.picking import chosen_of, clean_of, done_of, node_of, spread
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -19,16 +19,13 @@ from flowprofile.figures import (
     MISSING,
     PAD,
     WIDTH,
-    chosen_of,
-    done_of,
-    node_of,
     picture,
     pixels,
     sheet,
-    spread,
     style,
     time_axis,
 )
+from flowprofile.picking import chosen_of, done_of, node_of, spread
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

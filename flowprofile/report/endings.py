@@ -8,6 +8,7 @@ import xarray as xr
 from flowprofile import figures
 from flowprofile.axes import INTERVENTION, LABEL, SEED, TIME
 from flowprofile.cases import CLEAN
+from flowprofile.picking import chosen_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,8 +24,8 @@ LARGEST: Final = 1.0
 def endings(states: xr.DataArray, *, title: str, seeds: Sequence[int], label: int | None = None) -> "Figure":
     """Pictures at t = 0: a row per seed, the clean run and then a column per intervention of a title."""
     named = columns(states, title)
-    seeds = figures.chosen_of(states, SEED, list(seeds))
-    (label,) = figures.chosen_of(states, LABEL, None if label is None else [label], most=1)
+    seeds = chosen_of(states, SEED, list(seeds))
+    (label,) = chosen_of(states, LABEL, None if label is None else [label], most=1)
     ends = figures.pixels(states.sel({LABEL: label, TIME: 0, SEED: seeds})).compute()
     side = min((figures.WIDTH - LEFT) / len(named), LARGEST)
     with figures.style():

@@ -1,0 +1,63 @@
+"""What of a profile a picture shows: which node, runs, samples and states; what is not held is refused by name."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import xarray as xr
+
+from flowprofile.axes import INTERVENTION
+from flowprofile.cases import CLEAN
+from flowprofile.errors import DefinitionError, nearest
+
+
+def node_of(tree: xr.DataTree, path: str) -> xr.Dataset:
+    """A node of the profile by its path; a wrong one is refused with the nearest."""
+    held = {name.strip("/"): node for name, node in tree.subtree_with_keys if node.data_vars}
+    if path in held:
+        return held[path].to_dataset()
+    raise DefinitionError(
+        f"The profile has no {path!r}.",
+        consequence="There is nothing to draw.",
+        remedy=f"add it to the pipeline and run that again: only what is missing is computed; {nearest(path, sorted(held))}",
+    )
+
+
+def clean_of(array: xr.DataArray) -> xr.DataArray:
+    """The run in which nothing was done to the model."""
+    return done_of(array, CLEAN)
+
+
+def done_of(array: xr.DataArray, intervention: str) -> xr.DataArray:
+    """The runs of one intervention; one that is not held is refused."""
+    held = [str(name) for name in array[INTERVENTION].values] if INTERVENTION in array.dims else [CLEAN]
+    if intervention not in held:
+        raise DefinitionError(
+            f"intervention {intervention!r} is not in the profile.",
+            consequence="There is no picture of it.",
+            remedy=nearest(intervention, held),
+        )
+    return array.sel({INTERVENTION: intervention}, drop=True) if INTERVENTION in array.dims else array
+
+
+def chosen_of(
+    array: xr.DataArray | xr.Dataset, axis: str, wanted: Sequence[int] | None, *, most: int | None = None
+) -> list[int]:
+    """The wanted values of an axis, or its first ones; a value that is not held is refused."""
+    held = [int(value) for value in array[axis].values]
+    if wanted is None:
+        return held[:most]
+    absent = [value for value in wanted if value not in held]
+    if absent or not wanted:
+        near = sorted(sorted(held, key=lambda value: abs(value - (absent or [0])[0]))[:5])
+        raise DefinitionError(
+            f"{axis} {absent[0]!r} is not in the profile." if absent else f"No {axis} was chosen.",
+            consequence="There is no picture of it.",
+            remedy=f"choose among the {len(held)} that are held, for instance {near!r}",
+        )
+    return [int(value) for value in wanted]
+
+
+def spread(stored: Sequence[int], count: int = 11) -> list[int]:
+    """At most `count` of the stored states, both ends among them, as evenly spread as they allow."""
+    targets = np.linspace(max(stored), min(stored), count)
+    return sorted({min(stored, key=lambda t: abs(t - target)) for target in targets}, reverse=True)
