@@ -18,7 +18,7 @@ from flowprofile.axes import CHANNEL, LABEL, PROMPT, SEED, TIME, X, Y
 from flowprofile.captions import axis_name, caption, formula, runs_told
 from flowprofile.cases import CLEAN
 from flowprofile.errors import DefinitionError, nearest
-from flowprofile.picking import chosen_of, clean_of, done_of, node_of, spread
+from flowprofile.picking import chosen_of, clean_of, done_of, first_state, node_of, spread
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -97,7 +97,7 @@ def strip(
     side = min((WIDTH - left) / len(wanted), LARGEST)
     with style():
         figure, page = sheet(left + side * len(wanted), above + len(labels) * (len(seeds) * side + gap) - gap)
-        time_axis(page, wanted, left, side)
+        time_axis(page, wanted, left, side, first=first_state(states))
         told = runs_told(whole, intervention) + ("\nlatents: three channels as colours" if latents else "")
         page.text(0.03, 0.04, told, va="top", color=FAINT, size=7)
         for (row, label), (line, seed) in product(enumerate(labels), enumerate(seeds)):
@@ -254,19 +254,28 @@ def picture(page: "Axes", left: float, top: float, side: float, image: np.ndarra
         panel.imshow(shown, cmap="gray", vmin=0, vmax=1, aspect="auto")
 
 
-def time_axis(page: "Axes", times: Sequence[int], left: float, side: float, *, top: float = 0.0) -> None:
-    """Name the columns, from noise to image, in the .44 inches below `top`."""
+def time_axis(
+    page: "Axes", times: Sequence[int], left: float, side: float, *, first: int | None, top: float = 0.0
+) -> None:
+    """Name the columns, from noise to image, in the .44 inches below `top`.
+
+    Only x_T, the state `first`, is called noise, and only x_0 image.
+    """
     right = left + side * len(times) - PAD / 2
     for column, t in enumerate(times):
         text = f"t = {t}" if column == 0 else str(t)
         page.text(
             left + (column + 0.5) * side, top + 0.39, text, ha="center", va="bottom", color=FAINT, size=8
         )
-    page.text(left + PAD / 2, top + 0.04, "noise", va="top", weight="bold")
-    page.text(right, top + 0.04, "image", ha="right", va="top", weight="bold")
-    if len(times) > 2:
+    noise, image = times[0] == first, times[-1] == 0 and first is not None
+    if noise:
+        page.text(left + PAD / 2, top + 0.04, "noise", va="top", weight="bold")
+    if image:
+        page.text(right, top + 0.04, "image", ha="right", va="top", weight="bold")
+    if len(times) > 2 or (len(times) == 2 and not (noise and image)):
         arrow = {"arrowstyle": "->", "color": RULE, "linewidth": 1}
-        page.annotate("", (right - 0.52, top + 0.12), (left + 0.52, top + 0.12), arrowprops=arrow)
+        begin = left + (0.52 if noise else PAD / 2)
+        page.annotate("", (right - (0.52 if image else 0), top + 0.12), (begin, top + 0.12), arrowprops=arrow)
 
 
 def _panels(count: int, parts: int) -> tuple["Figure", "Axes", list[list["Axes"]]]:
@@ -311,7 +320,8 @@ def _name_axes(panels: list[list["Axes"]], curves: xr.Dataset, measure: str) -> 
 
     time = curves[TIME]
     # A quantity of a pair of states carries the later one's t, so the first of them stands at T - 1.
-    first = int((time + curves["generative_step"]).max()) if "generative_step" in curves else int(time.max())
+    known = first_state(curves)
+    first = int(time.max()) if known is None else known
     spaced = MaxNLocator(5 if len(panels) < 3 else 2).tick_values(0, first)
     ticks = [t for t in spaced if 0 <= t <= first]
     names = axis_name(measure, curves["value"]), axis_name("excess", curves["value"])

@@ -30,7 +30,7 @@ from flowprofile.figures import (
     style,
     time_axis,
 )
-from flowprofile.picking import chosen_of, clean_of, done_of, node_of, spread
+from flowprofile.picking import chosen_of, clean_of, done_of, first_state, node_of, spread
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -105,7 +105,7 @@ def maps(
         sample = f"{caption(held[0], label)}, seed {seed}, {done}"
         page.text(0.03, 0.13, sample, va="center", weight="bold", size=9)
         _scales(page, wide, [bool((shown < 0).any()) for _, shown, _ in rows])
-        time_axis(page, times, left, side, top=head)
+        time_axis(page, times, left, side, first=first_state(held[0]), top=head)
         for line, (name, shown, what) in enumerate(rows):
             top = head + above + line * side
             middle = top + side / 2

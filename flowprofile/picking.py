@@ -1,13 +1,17 @@
 """What of a profile a picture shows: which node, runs, samples and states; what is not held is refused by name."""
 
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 import xarray as xr
 
-from flowprofile.axes import INTERVENTION
+from flowprofile.axes import INTERVENTION, TIME
 from flowprofile.cases import CLEAN
 from flowprofile.errors import DefinitionError, nearest
+
+GENERATIVE_STEP: Final = "generative_step"
+"""Coordinate of states: how far each is from the noise."""
 
 
 def node_of(tree: xr.DataTree, path: str) -> xr.Dataset:
@@ -61,3 +65,10 @@ def spread(stored: Sequence[int], count: int = 11) -> list[int]:
     """At most `count` of the stored states, both ends among them, as evenly spread as they allow."""
     targets = np.linspace(max(stored), min(stored), count)
     return sorted({min(stored, key=lambda t: abs(t - target)) for target in targets}, reverse=True)
+
+
+def first_state(node: xr.DataArray | xr.Dataset) -> int | None:
+    """The state x_T, noise alone, whether it is kept or not; None where the axis of time is not a sampler's."""
+    if GENERATIVE_STEP not in node.coords:
+        return None
+    return int((node[TIME] + node[GENERATIVE_STEP]).max())

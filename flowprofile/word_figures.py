@@ -25,7 +25,7 @@ from flowprofile.figures import (
     style,
     time_axis,
 )
-from flowprofile.picking import chosen_of, done_of, node_of, spread
+from flowprofile.picking import chosen_of, done_of, first_state, node_of, spread
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -98,7 +98,7 @@ def words(
         page.text(0.03, 0.13, f"{_said(data, label)}, seed {seed}{done}", va="center", weight="bold")
         told = "colour: share of attention, from a tile's least to its largest value (below it)"
         page.text(0.03, 0.36, told, va="center", color=FAINT, size=7)
-        time_axis(page, shown, LEFT, side, top=head)
+        time_axis(page, shown, LEFT, side, first=first_state(data), top=head)
         top = head + above
         page.text(LEFT - 0.1, top + side / 2, what, ha="right", va="center", color=FAINT, size=7)
         for column, t in enumerate(shown):

@@ -27,7 +27,7 @@ def tree() -> xr.DataTree:
     x_t = xr.DataArray(
         draw(size=(1, 2, 3, 21, 3, 6, 5)).astype(np.float32),
         dims=(*CURVE, "channel", "y", "x"),
-        coords={**coords, **bits, "time": TIMES},
+        coords={**coords, **bits, "time": TIMES, "generative_step": ("time", 20 - TIMES)},
         attrs={"pixel_range": [-1.0, 1.0]},
     )
     curves = xr.Dataset(
@@ -58,6 +58,30 @@ def test_a_strip_shows_the_states_themselves(tree):
         )
     for expected in ("male\nsmile", "seed 6", "seed 4", "t = 20", "noise", "image"):
         assert expected in texts(figure)
+
+
+@pytest.mark.parametrize(
+    ("kept", "words"),
+    [
+        ([20, 10, 0], {"noise", "image"}),
+        ([20, 10], {"noise"}),
+        ([15, 0], {"image"}),
+        ([15, 10], set()),
+        ([20], {"noise"}),
+        ([0], {"image"}),
+    ],
+)
+def test_only_the_first_state_is_noise_and_only_the_last_image(tree, kept, words):
+    told = texts(figures.strip(tree, seeds=[4], labels=[2], times=kept)).split("\n")
+    assert {"noise", "image"} & set(told) == words
+    part = xr.DataTree.from_dict({"trajectory": tree["trajectory"].to_dataset().sel(time=kept)})
+    told = texts(figures.strip(part, seeds=[4], labels=[2])).split("\n")
+    assert {"noise", "image"} & set(told) == words, "whatever else the profile holds"
+    alone = xr.DataTree.from_dict(
+        {"trajectory": part["trajectory"].to_dataset().drop_vars("generative_step")}
+    )
+    told = texts(figures.strip(alone, seeds=[4], labels=[2])).split("\n")
+    assert not {"noise", "image"} & set(told), "times that are no sampler's"
 
 
 def test_a_strip_chooses_for_itself_and_stays_small(tree):
