@@ -1,7 +1,7 @@
 """Pictures of a profile, drawn from what `profile.open` returns and nothing else.
 
 A figure is the first thing a person believes, so each shows the data as they are: pixels are clipped to the
-model's range and never stretched, a curve stands beside its null, time runs from noise to image. Matplotlib is
+model's range and never stretched (states that grow with their noise are shown as the network sees them), a curve stands beside its null, time runs from noise to image. Matplotlib is
 imported when something is drawn, not before: whether a picture is up to date can be told without it.
 """
 
@@ -19,6 +19,7 @@ from flowprofile.captions import axis_name, caption, formula, runs_told
 from flowprofile.cases import CLEAN
 from flowprofile.errors import DefinitionError, nearest
 from flowprofile.picking import chosen_of, clean_of, done_of, first_state, node_of, spread
+from flowprofile.time.visited import EXPLODING
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,6 +43,7 @@ DASHED: Final[Mapping[str, Any]] = {"linestyle": (0, (4, 2)), "linewidth": 1.1}
 NULL_TOLD: Final = "null: same noise, image known"
 TIME_TOLD: Final = "t   (noise → image)"
 MISSING: Final = "#eef0f3"
+NOT_STORED: Final = "grey: not stored"
 STAMP: Final = "flowprofile"
 """Keyword of the text in a PNG that says what was drawn."""
 RC: Final[Any] = {
@@ -91,15 +93,20 @@ def strip(
     wanted = chosen_of(states, TIME, spread(stored) if times is None else sorted(times, reverse=True))
     labels = chosen_of(states, LABEL, labels, most=8)
     seeds = chosen_of(states, SEED, seeds, most=max(1, min(4, 8 // len(labels))))
-    images = pixels(states.sel({SEED: seeds, LABEL: labels, TIME: wanted})).compute()
+    images = pixels(at_scale(states.sel({SEED: seeds, LABEL: labels, TIME: wanted}), data)).compute()
     # Inches: captions to the left, the axis of time above, a gap between two labels.
     left, above, gap = 1.32, 0.44, 0.1
     side = min((WIDTH - left) / len(wanted), LARGEST)
     with style():
         figure, page = sheet(left + side * len(wanted), above + len(labels) * (len(seeds) * side + gap) - gap)
         time_axis(page, wanted, left, side, first=first_state(states))
-        told = runs_told(whole, intervention) + ("\nlatents: three channels as colours" if latents else "")
-        page.text(0.03, 0.04, told, va="top", color=FAINT, size=7)
+        told = [
+            runs_told(whole, intervention),
+            "latents: three channels as colours" if latents else "",
+            "$x_t$ / √(1 + σ²)" if grows(states, data) else "",
+            NOT_STORED if images.isnull().any() else "",
+        ]
+        page.text(0.03, 0.04, "\n".join(filter(None, told)), va="top", color=FAINT, size=7)
         for (row, label), (line, seed) in product(enumerate(labels), enumerate(seeds)):
             top = above + row * (len(seeds) * side + gap) + line * side
             page.text(
@@ -184,6 +191,18 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 def _order(tree: xr.DataTree) -> Sequence[str]:
     """The model's attributes, most significant bit first, as the run's provenance names them."""
     return list(tree.attrs.get("model", {}).get("attributes", ()))
+
+
+def at_scale(states: xr.DataArray, node: xr.Dataset) -> xr.DataArray:
+    """States of a node as they are shown: those that grow with their noise by sqrt(1 + sigma^2), as the network sees them."""
+    if not grows(states, node):
+        return states
+    return (states / np.sqrt(1 + states["sigma"] ** 2)).assign_attrs(states.attrs)
+
+
+def grows(states: xr.DataArray, node: xr.Dataset) -> bool:
+    """Whether these are x_0 + sigma eps, most of which lies outside the range of pixels."""
+    return states.name == "x_t" and dict(node.attrs.get("sampler", {})).get("rule") in EXPLODING
 
 
 def pixels(states: xr.DataArray) -> xr.DataArray:

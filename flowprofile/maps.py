@@ -22,6 +22,7 @@ from flowprofile.figures import (
     FAINT,
     LARGEST,
     MISSING,
+    NOT_STORED,
     NULL_TOLD,
     PAD,
     TIME_TOLD,
@@ -104,7 +105,8 @@ def maps(
         done = "nothing done to the model" if intervention == CLEAN else intervention
         sample = f"{caption(held[0], label)}, seed {seed}, {done}"
         page.text(0.03, 0.13, sample, va="center", weight="bold", size=9)
-        _scales(page, wide, [bool((shown < 0).any()) for _, shown, _ in rows])
+        whole = all(bool(shown.reindex({TIME: times}).notnull().all()) for _, shown, _ in rows)
+        _scales(page, wide, [bool((shown < 0).any()) for _, shown, _ in rows], whole=whole)
         time_axis(page, times, left, side, first=first_state(held[0]), top=head)
         for line, (name, shown, what) in enumerate(rows):
             top = head + above + line * side
@@ -154,7 +156,7 @@ def _colours(signed: bool) -> str:
     return "RdBu_r" if signed else "magma"
 
 
-def _scales(page: "Axes", wide: float, signed: Sequence[bool]) -> None:
+def _scales(page: "Axes", wide: float, signed: Sequence[bool], *, whole: bool) -> None:
     """The colours in words and as bars, above the columns to the right."""
     right, middle = wide - 0.06, 0.35
     for each in sorted(set(signed)):
@@ -166,7 +168,7 @@ def _scales(page: "Axes", wide: float, signed: Sequence[bool]) -> None:
         bar.spines[:].set_visible(False)
         page.text(right - 1.04, middle, low, ha="right", va="center", color=FAINT, size=7)
         right -= 1.4
-    told = "each tile is scaled by its own largest value"
+    told = "each tile is scaled by its own largest value" + ("" if whole else f"; {NOT_STORED}")
     page.text(right, middle, told, ha="right", va="center", color=FAINT, size=7)
 
 

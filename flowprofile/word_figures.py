@@ -17,8 +17,10 @@ from flowprofile.errors import DefinitionError
 from flowprofile.figures import (
     FAINT,
     MISSING,
+    NOT_STORED,
     PAD,
     WIDTH,
+    at_scale,
     picture,
     pixels,
     sheet,
@@ -97,6 +99,8 @@ def words(
         done = "" if intervention == CLEAN else f", {intervention}"
         page.text(0.03, 0.13, f"{_said(data, label)}, seed {seed}{done}", va="center", weight="bold")
         told = "colour: share of attention, from a tile's least to its largest value (below it)"
+        if not np.isfinite(maps.values).all():
+            told += f"; {NOT_STORED}"
         page.text(0.03, 0.36, told, va="center", color=FAINT, size=7)
         time_axis(page, shown, LEFT, side, first=first_state(data), top=head)
         top = head + above
@@ -138,10 +142,11 @@ def _behind(
     for node, variable, told in (("decoded", "decoded", "decoded"), ("trajectory", "x_t", "state")):
         if node not in tree.children or variable not in tree.children[node].data_vars:
             continue
-        whole = done_of(tree.children[node].to_dataset()[variable], intervention)
-        if label not in whole[LABEL] or seed not in whole[SEED]:
+        whole = tree.children[node].to_dataset()
+        held = done_of(whole[variable], intervention)
+        if label not in held[LABEL] or seed not in held[SEED]:
             continue
-        states = whole.sel({LABEL: label, SEED: seed})
+        states = held.sel({LABEL: label, SEED: seed})
         if states.sizes[CHANNEL] not in (1, 3):
             states, told = states.isel({CHANNEL: slice(3)}), f"{told}: three channels\nof the latents"
         stored = states[TIME].values.tolist()
@@ -150,7 +155,9 @@ def _behind(
         exact = all(t in stored for t in times)
         chosen = {t: t if exact or (t in stored and 0 not in stored) else 0 for t in times}
         found = {
-            t: pixels(states.sel({TIME: [at]})).values[0] if at in stored else np.full((1, 1, 1), np.nan)
+            t: pixels(at_scale(states.sel({TIME: [at]}), whole)).values[0]
+            if at in stored
+            else np.full((1, 1, 1), np.nan)
             for t, at in chosen.items()
         }
         return found, told if exact or 0 not in stored else f"finished image,\n{told}"

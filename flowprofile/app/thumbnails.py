@@ -11,7 +11,7 @@ from flowprofile.app.asked import Query, case_of, whole
 from flowprofile.app.lines import PRESENT
 from flowprofile.axes import CHANNEL, INTERVENTION, LABEL, SEED, TIME, X, Y
 from flowprofile.errors import StoreError
-from flowprofile.figures import pixels
+from flowprofile.figures import at_scale, pixels
 from flowprofile.store.lazy import STATUS, unchunked
 
 MOST: Final = 64
@@ -54,7 +54,7 @@ def thumbnails(tree: xr.DataTree, asked: Query) -> Thumbnails:
     states = last[variable].isel({CHANNEL: slice(3)}) if last.sizes[CHANNEL] > 3 else last[variable]
     states = states.isel({CHANNEL: [0]}) if states.sizes[CHANNEL] == 2 else states
     there = last[STATUS].values == PRESENT
-    found = smaller(np.asarray(pixels(states.load()).transpose(SEED, Y, X, CHANNEL).values))
+    found = smaller(np.asarray(pixels(at_scale(states.load(), data)).transpose(SEED, Y, X, CHANNEL).values))
     count, height, width, channels = found.shape
     out = np.zeros((count, height, width, 4), np.uint8)
     colours = np.nan_to_num(found) * 255

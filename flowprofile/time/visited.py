@@ -10,11 +10,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Final
 
 import numpy as np
 
 from flowprofile.errors import DefinitionError
 from flowprofile.time.schedule import Says
+
+EXPLODING: Final = ("EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler")
+"""Schedulers whose states are x_0 + sigma eps: their variance is 1 + sigma^2 times an image's."""
 
 
 @dataclass(frozen=True)

@@ -101,6 +101,24 @@ def test_a_missing_state_is_an_empty_panel_and_no_picture(tree):
     figure = figures.strip(holed, seeds=[4], labels=[2], times=[20, 0])
     assert len(images(figure)) == 1
     assert len(figure.axes[0].child_axes) == 2
+    assert "grey: not stored" in texts(figure)
+    assert "grey" not in texts(figures.strip(tree, seeds=[4], labels=[2], times=[20, 0]))
+
+
+@pytest.mark.parametrize("rule", ["EulerDiscreteScheduler", "DDIMScheduler"])
+def test_states_that_grow_with_their_noise_are_shown_as_the_network_sees_them(tree, rule):
+    sigma = np.linspace(157.0, 0.0, 21)
+    data = tree["trajectory"].to_dataset().assign_coords(sigma=("time", sigma))
+    if rule == "EulerDiscreteScheduler":
+        grown = (data["x_t"] * np.sqrt(1 + data["sigma"] ** 2)).assign_attrs(data["x_t"].attrs)
+        data = data.assign(x_t=grown.transpose(*data["x_t"].dims))
+    made = xr.DataTree.from_dict({"trajectory": data.assign_attrs(sampler={"rule": rule})})
+    chosen = {"seeds": [4], "labels": [2], "times": [20, 10, 0]}
+    for image, want in zip(
+        images(figures.strip(made, **chosen)), images(figures.strip(tree, **chosen)), strict=True
+    ):
+        np.testing.assert_allclose(image, want, atol=1e-5)
+    assert ("√(1 + σ²)" in texts(figures.strip(made, **chosen))) == (rule == "EulerDiscreteScheduler")
 
 
 def test_a_written_strip_is_nearest_and_unstretched(tree, tmp_path):

@@ -144,6 +144,9 @@ def test_maps_name_their_sample_and_their_colours():
         np.testing.assert_allclose(tile, sample.sum("channel"))
     assert "label 2, seed 4, nothing done to the model" in texts(maps.maps(tree, ["activations/b"]))
     assert "−max" not in texts(maps.maps(tree, ["activations/b"]))
+    assert "grey" not in told
+    tree["activations/b"] = xr.DataTree(tree["activations/b"].to_dataset().isel(time=slice(2)))
+    assert "; grey: not stored" in texts(maps.maps(tree, ["activations/a", "activations/b"]))
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,6 @@ def test_a_tile_is_the_share_of_its_word_at_its_state(model, stored):
         "“a cat, a dog”, seed 1",
         "cat\n",
         "share of attention",
-        "image",
         f"t = {maps.time.values[0]}",
     ):
         assert expected in told

@@ -15,7 +15,7 @@ from flowprofile.errors import DefinitionError
 from flowprofile.models import schedulers, zoo
 from flowprofile.models.flows import FLOWS
 from flowprofile.time.noise import noise_batch
-from flowprofile.time.visited import numbered
+from flowprofile.time.visited import EXPLODING, numbered
 
 KINDS = tuple(kind for kind in schedulers.SCHEDULERS if kind not in FLOWS)
 OPTIONS = {"PNDMScheduler": {"skip_prk_steps": True}}
@@ -186,6 +186,13 @@ def test_a_step_warns_of_nothing_that_was_seen_to(kind, caplog):
     finally:
         logger.removeHandler(caplog.handler)
     assert not caplog.messages
+
+
+@pytest.mark.parametrize("kind", schedulers.SCHEDULERS)
+def test_it_is_known_without_torch_whose_states_grow_with_their_noise(kind):
+    found = schedulers.scheduled(kind, {}, steps=4, options=OPTIONS.get(kind, {})).visited
+    grows = found.signal(found.states[0]) ** 2 + found.noise(found.states[0]) ** 2 > 1.01
+    assert grows == (kind in EXPLODING)
 
 
 def test_a_multistep_scheduler_refuses_to_begin_in_between():
