@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import xarray as xr
 
-from flowprofile.axes import INTERVENTION, LABEL, PROMPT
+from flowprofile.axes import IMAGE, INTERVENTION, LABEL, PROMPT, SEED
 from flowprofile.cases import CLEAN
 
 
@@ -28,6 +28,16 @@ def caption(labelled: xr.DataArray | xr.Dataset, label: int, *, order: Sequence[
     on = [str(name) for name in marks if labelled.coords[name].sel({LABEL: label})]
     on.sort(key=lambda name: order.index(name) if name in order else len(order))
     return " + ".join(on) or "no attribute"
+
+
+def sample_told(states: xr.DataArray, seed: int) -> str:
+    """A sample's name: its seed, or the image that was given and, of several draws, which."""
+    if IMAGE not in states.coords:
+        return f"seed {seed}"
+    one = states.sel({SEED: seed})
+    name = str(one[IMAGE].item())
+    drawn = f"\ndraw {int(one['draw'])}" if int(states["draw"].max()) else ""
+    return (name if len(name) <= 18 else f"{name[:8]}…{name[-9:]}") + drawn
 
 
 def runs_told(array: xr.DataArray | xr.Dataset, intervention: str) -> str:

@@ -7,18 +7,17 @@ imported when something is drawn, not before: whether a picture is up to date ca
 
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import xarray as xr
 
-from flowprofile.axes import CHANNEL, LABEL, PROMPT, SEED, TIME, X, Y
-from flowprofile.captions import axis_name, caption, formula, runs_told
+from flowprofile.axes import CHANNEL, GUIDANCE, IMAGE, LABEL, PROMPT, SEED, TIME, X, Y
+from flowprofile.captions import axis_name, caption, formula, runs_told, sample_told
 from flowprofile.cases import CLEAN
 from flowprofile.errors import DefinitionError, nearest
-from flowprofile.picking import chosen_of, clean_of, done_of, first_state, node_of, spread
+from flowprofile.picking import chosen_of, clean_of, done_of, first_state, node_of, samples_of, spread
 from flowprofile.time.visited import EXPLODING
 
 if TYPE_CHECKING:
@@ -28,6 +27,8 @@ if TYPE_CHECKING:
 INK: Final = "#22272e"
 FAINT: Final = "#6b7280"
 RULE: Final = "#d5d9e0"
+PICTURES: Final = ("x_t", "decoded", "x0_hat")
+"""Variables that are pictures over time."""
 COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#aa4499", "#b8860b", "#3d9ad1", "#882255", "#5c6670")
 """One per label, in order; told apart with any of the common colour deficiencies, and in print."""
 BAND: Final = (0.1, 0.9)
@@ -74,54 +75,74 @@ def strip(
     Parameters
     ----------
     tree
-        An opened profile that stores its trajectory.
+        An opened profile that stores its trajectory, or other pictures over time.
     seeds, labels
         Which rows; by default the first eight labels, and of each as many seeds as make eight rows, at most four.
     times
         Which states; by default eleven that are spread evenly over the stored ones.
     node
-        The trajectory's name, where a profile holds several.
+        Whose pictures: a trajectory, what was decoded of it, or the predicted image.
     intervention
         What was done to the model, by its value on the intervention axis; by default nothing.
     """
     data = node_of(tree, node)
-    whole = data["x_t"] if "x_t" in data else data["decoded"]
-    latents = whole.sizes[CHANNEL] not in (1, 3)
-    whole = whole.isel({CHANNEL: slice(3)}) if latents else whole
+    whole, told = _pictures(data)
     states = done_of(whole, intervention)
     stored = [int(t) for t in states[TIME].values]
     wanted = chosen_of(states, TIME, spread(stored) if times is None else sorted(times, reverse=True))
-    labels = chosen_of(states, LABEL, labels, most=8)
-    seeds = chosen_of(states, SEED, seeds, most=max(1, min(4, 8 // len(labels))))
-    images = pixels(at_scale(states.sel({SEED: seeds, LABEL: labels, TIME: wanted}), data)).compute()
+    rows = samples_of(data, states, seeds, labels)
+    shown = sorted({seed for own in rows.values() for seed in own})
+    images = pixels(at_scale(states.sel({SEED: shown, LABEL: list(rows), TIME: wanted}), data)).compute()
     # Inches: captions to the left, the axis of time above, a gap between two labels.
-    left, above, gap = 1.32, 0.44, 0.1
+    left, above, gap = 1.9 if IMAGE in states.coords else 1.32, 0.44, 0.1
     side = min((WIDTH - left) / len(wanted), LARGEST)
+    count = sum(map(len, rows.values()))
     with style():
-        figure, page = sheet(left + side * len(wanted), above + len(labels) * (len(seeds) * side + gap) - gap)
+        figure, page = sheet(left + side * len(wanted), above + count * side + (len(rows) - 1) * gap)
         time_axis(page, wanted, left, side, first=first_state(states))
-        told = [
-            runs_told(whole, intervention),
-            "latents: three channels as colours" if latents else "",
-            "$x_t$ / √(1 + σ²)" if grows(states, data) else "",
-            NOT_STORED if images.isnull().any() else "",
-        ]
+        told = [runs_told(whole, intervention), *told, NOT_STORED if _holed(images, rows) else ""]
         page.text(0.03, 0.04, "\n".join(filter(None, told)), va="top", color=FAINT, size=7)
-        for (row, label), (line, seed) in product(enumerate(labels), enumerate(seeds)):
-            top = above + row * (len(seeds) * side + gap) + line * side
-            page.text(
-                left - 0.1, top + side / 2, f"seed {seed}", ha="right", va="center", color=FAINT, size=8
-            )
-            if line == 0:
-                bar = [top + PAD, top + len(seeds) * side - PAD]
-                page.plot([0.03, 0.03], bar, color=colour_of(row), linewidth=3, solid_capstyle="butt")
-                text = caption(states, label, order=_order(tree)).replace(" + ", "\n")
-                small: Any = {"size": 6.5} if PROMPT in states.coords else {}
-                page.text(0.13, top + side / 2, text, va="center", weight="bold", **small)
-            for column, t in enumerate(wanted):
-                image = images.sel({LABEL: label, SEED: seed, TIME: t}).values
-                picture(page, left + column * side, top, side, image)
+        top = above
+        for row, (label, own) in enumerate(rows.items()):
+            bar = [top + PAD, top + len(own) * side - PAD]
+            page.plot([0.03, 0.03], bar, color=colour_of(row), linewidth=3, solid_capstyle="butt")
+            text = caption(states, label, order=_order(tree)).replace(" + ", "\n")
+            small: Any = {"size": 6.5} if PROMPT in states.coords else {}
+            page.text(0.13, top + side / 2, text, va="center", weight="bold", **small)
+            for seed in own:
+                name: Any = {"ha": "right", "va": "center", "color": FAINT, "size": 8}
+                page.text(left - 0.1, top + side / 2, sample_told(states, seed), **name)
+                for column, t in enumerate(wanted):
+                    image = images.sel({LABEL: label, SEED: seed, TIME: t}).values
+                    picture(page, left + column * side, top, side, image)
+                top += side
+            top += gap
     return figure
+
+
+def _pictures(data: xr.Dataset) -> tuple[xr.DataArray, list[str]]:
+    """The pictures of a node, and what is to be said of them."""
+    whole = next(data[name] for name in PICTURES if name in data)
+    told = ["predicted image"] if whole.name == "x0_hat" else []
+    if GUIDANCE in whole.dims:
+        told.append(f"guidance: {whole[GUIDANCE].values[-1]}")
+        whole = whole.isel({GUIDANCE: -1})
+    if whole.sizes[CHANNEL] not in (1, 3):
+        told.append("latents: three channels as colours")
+        whole = whole.isel({CHANNEL: slice(3)})
+    return whole, [*told, *(["$x_t$ / √(1 + σ²)"] if grows(whole, data) else [])]
+
+
+def _holed(images: xr.DataArray, rows: Mapping[int, Sequence[int]]) -> bool:
+    """Whether any of the images that are shown is not there."""
+    return any(
+        bool(images.sel({LABEL: label, SEED: list(own)}).isnull().any()) for label, own in rows.items()
+    )
+
+
+def pictured(node: xr.Dataset) -> bool:
+    """Whether a node is drawn as a strip."""
+    return node.attrs.get("kind") in ("trajectory", "decoded", "predicted_x0")
 
 
 def trajectories(tree: xr.DataTree, measure: str, *, labels: Sequence[int] | None = None) -> "Figure":

@@ -56,6 +56,7 @@ def _rows(values: xr.DataArray) -> xr.DataArray:
 
 READ: Final[Mapping[str, tuple[str, Callable[[xr.DataArray], xr.DataArray], str]]] = {
     "activations": ("activation", _channels, "sum over channels"),
+    "adopted": ("activation", _channels, "sum over channels"),
     "channel_sums": ("activation", lambda values: values, "sum over channels"),
     "attention": ("map", lambda values: values, "sum over layers and channels"),
     "layer_gradients": ("gradient", _channels, "gradient, sum over channels"),

@@ -6,10 +6,13 @@ from typing import Final
 import numpy as np
 import xarray as xr
 
-from flowprofile.axes import INTERVENTION, TIME
+from flowprofile.axes import IMAGE, INTERVENTION, LABEL, SEED, TIME
 from flowprofile.cases import CLEAN
 from flowprofile.errors import DefinitionError, nearest
+from flowprofile.store.lazy import STATUS
 
+DRAW: Final = "draw"
+"""Coordinate of given images: which of its noises a seed is."""
 GENERATIVE_STEP: Final = "generative_step"
 """Coordinate of states: how far each is from the noise."""
 
@@ -72,3 +75,30 @@ def first_state(node: xr.DataArray | xr.Dataset) -> int | None:
     if GENERATIVE_STEP not in node.coords:
         return None
     return int((node[TIME] + node[GENERATIVE_STEP]).max())
+
+
+def samples_of(
+    data: xr.Dataset, states: xr.DataArray, seeds: Sequence[int] | None, labels: Sequence[int] | None
+) -> dict[int, list[int]]:
+    """The wanted seeds of the wanted labels; by default the first eight labels, and as many seeds as make eight rows.
+
+    Given images may each have a label of its own: of those a label's are the ones that were asked for under it, every
+    image before the second draw of one.
+    """
+    if seeds is not None or IMAGE not in states.coords:
+        labels = chosen_of(states, LABEL, labels, most=8)
+        return dict.fromkeys(labels, chosen_of(states, SEED, seeds, most=_each(len(labels))))
+    # What was asked of one state was asked of all.
+    asked = data[STATUS].any([dim for dim in data[STATUS].dims if dim not in (LABEL, SEED)]).load()
+    order = states.sortby([DRAW, IMAGE])[SEED].values.tolist()
+    held = {
+        label: [seed for seed in order if asked.sel({LABEL: label, SEED: seed})]
+        for label in chosen_of(states, LABEL, labels)
+    }
+    shown = [label for label, own in held.items() if own][:8]
+    return {label: held[label][: _each(len(shown))] for label in shown}
+
+
+def _each(labels: int) -> int:
+    """How many seeds of each label are shown where nobody says."""
+    return max(1, min(4, 8 // labels))

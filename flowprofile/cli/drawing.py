@@ -42,6 +42,13 @@ def draw(store: str, folder: Path) -> Iterator[tuple[Path, bool]]:
             yield path, fresh
 
 
+def held(store: str) -> list[str]:
+    """What a store holds, drawn or not: the names of its objects."""
+    return sorted(
+        {stage["name"].partition("@")[0] for run in describe(store)["runs"] for stage in run["stages"]}
+    )
+
+
 def _content(run: dict[str, Any]) -> dict[str, Any]:
     return {name: run[name] for name in ("name", "labels", "seeds", "stages")}
 
@@ -51,7 +58,7 @@ def _drawings(tree: "xr.DataTree") -> Iterator[tuple[str, Callable[[], "Figure"]
     from flowprofile import figures, maps, word_figures
 
     for name in tree.children:
-        if name.partition("[")[0] in ("trajectory", "decoded"):
+        if figures.pictured(tree.children[name].to_dataset()):
             yield name, partial(figures.strip, tree, node=name)
         if word_figures.worded(tree.children[name].to_dataset()):
             yield name, partial(_words, tree, name)

@@ -154,9 +154,15 @@ def _lacking(store: str, report: "Report") -> bool:
     help="Folder of the pictures.  [default: figures/ and the store's name]",
 )
 def figures(store: str, into: Path | None) -> None:
-    """Draw STORE: the strip of x_t, and every measure with its null."""
-    from flowprofile.cli.drawing import draw
+    """Draw STORE: its pictures over time, maps of what the network showed, and every measure with its null."""
+    from flowprofile.cli.drawing import draw, held
 
-    folder = into or Path("figures") / Path(store.rstrip("/")).name
+    folder, drawn = into or Path("figures") / Path(store.rstrip("/")).name, False
     for path, fresh in draw(store, folder):
         click.echo(f"{path}" + ("" if fresh else "  (up to date)"))
+        drawn = True
+    if not drawn:
+        click.echo(
+            f"There is nothing to draw in {store}: it holds {', '.join(held(store)) or 'nothing'}. Drawn are states,"
+            " decoded and predicted images, maps of layers, and measures."
+        )

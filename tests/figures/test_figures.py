@@ -248,6 +248,66 @@ def test_the_same_profile_is_drawn_into_the_same_bytes(tree, tmp_path):
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
+def test_images_with_labels_of_their_own_are_shown_under_these_alone():
+    coords = {"intervention": ["none"], "label": [0, 1, 2], "seed": [7, 8, 9, 11], "time": [1, 0]}
+    beside = {"image": ("seed", ["b.png", "a.png", "a.png", "c_is_a_long_name_of_a_file.png"])}
+    coords |= beside | {"draw": ("seed", [0, 0, 1, 0]), "generative_step": ("time", [1, 2])}
+    asked = np.zeros((1, 3, 4, 2), np.int8)
+    asked[0, 0, 0], asked[0, 2, 1:] = 2, 2
+    values = np.where(asked == 2, np.arange(4)[:, None] / 4, np.nan)[..., None, None, None]
+    x0 = (("intervention", "label", "seed", "time", "channel", "y", "x"), values, {"pixel_range": [0.0, 1.0]})
+    data = xr.Dataset({"x0_hat": x0, "status": (CURVE, asked)}, coords=coords, attrs={"kind": "predicted_x0"})
+    figure = figures.strip(xr.DataTree.from_dict({"predicted_x0": data}), node="predicted_x0")
+    # The image of label 0, then those of label 2, every one before its second draw.
+    assert [float(image.mean()) for image in images(figure)] == [0, 0, 0.25, 0.25, 0.75, 0.75, 0.5, 0.5]
+    told = texts(figure)
+    assert "label 1" not in told
+    assert "grey" not in told
+    for expected in ("predicted image", "label 0", "label 2", "b.png\ndraw 0", "a.png\ndraw 1", "c_is_a_l…"):
+        assert expected in told
+    halves = xr.concat([data, data + 0.1], xr.Variable("guidance", ["uncond", "cond"])).assign_attrs(
+        data.attrs
+    )
+    halves = halves.assign(status=data["status"], x0_hat=halves["x0_hat"].assign_attrs(data["x0_hat"].attrs))
+    figure = figures.strip(xr.DataTree.from_dict({"predicted_x0": halves}), node="predicted_x0")
+    assert float(images(figure)[0].mean()) == pytest.approx(0.1)
+    assert "guidance: cond" in texts(figure)
+
+
+def test_stores_of_given_images_and_of_others_activations_are_drawn_or_said_to_have_no_picture(
+    tmp_path, capsys
+):
+    from PIL import Image
+    from safetensors.numpy import save_file
+
+    import flowprofile as fp
+    from flowprofile.cli import main
+
+    def drawn(store):
+        with pytest.raises(SystemExit) as stop:
+            main(["figures", str(tmp_path / store), "--into", str(tmp_path / f"figures-{store}")])
+        assert not stop.value.code
+        return capsys.readouterr().out
+
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(tmp_path / "photos" / "a.png")
+    pictures = {"labels": [3], "sampler": {"steps": 2}, "source": {"images": str(tmp_path / "photos")}}
+    inside = {"max_channel": {"layers": "*.fn"}}
+    fp.profile("digits", into=tmp_path / "photo", stages={"predicted_x0": {}, **inside}, **pictures)
+    assert "predicted_x0.png" in drawn("photo")
+    wanted = {"model": "digits", **pictures, "cases": {"labels": pictures.pop("labels")}, "stages": inside}
+    wanted.pop("labels")
+    fp.run(fp.Pipeline.model_validate(wanted), into=tmp_path / "numbers")
+    assert "nothing to draw" in (told := drawn("numbers"))
+    assert "it holds max_channel" in told
+    save_file({"mid": np.ones((1, 2, 4, 3), np.float32)}, tmp_path / "cache.safetensors")
+    fp.adopt(
+        str(tmp_path / "cache.safetensors"), str(tmp_path / "adopted"), dims=["case", "time", "token", "channel"],
+        grid=(2, 2), timesteps=[900, 100],
+    )  # fmt: skip
+    assert "activations.png" in drawn("adopted")
+
+
 def test_everything_inside_and_every_intervention_is_drawn(tmp_path):
     import flowprofile as fp
     from flowprofile import running
