@@ -19,7 +19,7 @@ from flowprofile.conditioning.labels import LabelSpace
 from flowprofile.errors import ModelError
 from flowprofile.models import weights
 from flowprofile.models.card import ModelCard
-from flowprofile.models.layers import UNetConfig
+from flowprofile.models.layers import UNetConfig, size_fits
 
 ROOM: Final = 8 << 30
 """Bytes of address space that opening a checkpoint may take besides four times its size; torch itself maps several."""
@@ -91,6 +91,8 @@ def convert(
     ------
     ModelError
         If the checkpoint holds more than tensors, cannot be opened, or is of another network.
+    DefinitionError
+        If its levels cannot halve the side.
     """
     checkpoint, into = Path(checkpoint), Path(into)
     if into.exists():
@@ -104,6 +106,7 @@ def convert(
         space=space,
         heads=heads,
     )
+    size_fits(size, len(config.mults))
     card = ModelCard(
         name=name or checkpoint.stem,
         architecture="unet",

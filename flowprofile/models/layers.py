@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
-from flowprofile.errors import ModelError, nearest
+from flowprofile.errors import DefinitionError, ModelError, nearest
 
 LABEL_CODES: Final = ("decimal", "bits", "classes")
 
@@ -82,6 +82,25 @@ def parse_config(values: Mapping[str, Any]) -> UNetConfig:
     if "mults" in given:
         given["mults"] = tuple(given["mults"])
     return UNetConfig(**given)
+
+
+def size_fits(size: int, levels: int) -> None:
+    """Refuse a side that the levels cannot halve.
+
+    Raises
+    ------
+    DefinitionError
+        With the nearest sides that they can.
+    """
+    factor = 2 ** (levels - 1)
+    if size < factor or size % factor:
+        below, above = max(1, size // factor) * factor, (size // factor + 1) * factor
+        raise DefinitionError(
+            f"Images of {size} x {size} cannot be halved {levels - 1} times.",
+            consequence=f"A network of {levels} levels could not put its halves together again.",
+            remedy=f"use a multiple of {factor}, for instance {below if size > factor else above} or"
+            f" {above if size > factor else 2 * above}",
+        )
 
 
 @dataclass(frozen=True)

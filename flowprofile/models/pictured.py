@@ -11,7 +11,7 @@ from flowprofile.conditioning.labels import LabelSpace
 from flowprofile.datasets.folder import Labelled, labelled
 from flowprofile.errors import DefinitionError
 from flowprofile.models import zoo
-from flowprofile.models.layers import parse_config
+from flowprofile.models.layers import parse_config, size_fits
 from flowprofile.models.training import RECIPES, Batch, Recipe, Source
 
 CHANNELS: Final = 3
@@ -59,7 +59,7 @@ def pictured(
     """
     like = RECIPES["faces32"]
     levels = tuple(mults) if mults is not None else tuple(like.config["mults"])
-    _size_fits(size, levels)
+    size_fits(size, len(levels))
     called = name if name is not None else f"{_plain(Path(images).resolve().name)}-{size}"
     _name_fits(called)
     config = {
@@ -90,18 +90,6 @@ def _batches(recipe: Recipe, data: Labelled) -> Callable[[int], Batch]:
         return np.float32(2.0) * images - np.float32(1.0), labels
 
     return batch
-
-
-def _size_fits(size: int, levels: Sequence[int]) -> None:
-    factor = 2 ** (len(levels) - 1)
-    if size < factor or size % factor:
-        below, above = max(1, size // factor) * factor, (size // factor + 1) * factor
-        raise DefinitionError(
-            f"Images of {size} x {size} cannot be halved {len(levels) - 1} times.",
-            consequence=f"A network of {len(levels)} levels could not put its halves together again.",
-            remedy=f"use a multiple of {factor}, for instance {below if size > factor else above} or"
-            f" {above if size > factor else 2 * above}",
-        )
 
 
 def _plain(name: str) -> str:

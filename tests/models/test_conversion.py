@@ -10,7 +10,7 @@ import torch
 from click.testing import CliRunner
 
 from flowprofile.cli.main import group
-from flowprofile.errors import ModelError
+from flowprofile.errors import DefinitionError, ModelError
 from flowprofile.models import weights, zoo
 from flowprofile.models.card import thesis_card
 from flowprofile.models.conversion import convert, implied
@@ -45,6 +45,13 @@ def test_a_checkpoint_of_the_thesis_becomes_a_model_that_computes_the_same(tmp_p
     x, index, label = torch.randn(2, 3, 16, 16), torch.tensor([4, 900]), torch.tensor([6, 1])
     with torch.no_grad():
         assert torch.equal(model(x, index, label), network(x, index, label))
+
+
+def test_a_side_that_the_levels_cannot_halve_is_refused_and_nothing_is_written(tmp_path, network):
+    path = saved(tmp_path / "ck.pt", network.state_dict())
+    with pytest.raises(DefinitionError, match=r"33 x 33 cannot be halved 1 times.*\n.*\n.*instance 32 or 34"):
+        convert(path, tmp_path / "out.safetensors", size=33)
+    assert [file.name for file in tmp_path.iterdir()] == ["ck.pt"]
 
 
 def test_the_thesis_configuration_is_that_of_its_shapes():
