@@ -139,6 +139,12 @@ def _asked(source: Source, asked: Any, url: str) -> tuple[int, ...]:
             remedy=f"sample it: flowprofile ensure {url} --seeds {strange[0] if strange else 0}",
             evidence=f"both hold {len(known)} seeds",
         )
+    if len(places) < LEAST_SEEDS <= len(known):
+        raise DefinitionError(
+            f"{len(places)} seed(s) are asked for.",
+            consequence="Their spread over seeds, and so every interval, would be a guess.",
+            remedy=f"ask for at least {LEAST_SEEDS} of the {len(known)} that both sides hold, or leave the seeds out",
+        )
     return tuple(int(known[at]) for at in places)
 
 

@@ -113,7 +113,8 @@ def check(
         raise BudgetError(
             f"The plan needs about {human(needed)} of memory, and {human(allowed)} are allowed.",
             consequence="It would be killed in the middle, or make the machine swap.",
-            remedy="use a smaller numerics.batch or fewer kept states per shard, or raise --memory",
+            remedy=("" if processes == 1 else _fewer(allowed, cost.memory + beside))
+            + "use a smaller numerics.batch or fewer kept states per shard, or raise --memory",
             evidence=parts if processes == 1 else f"{processes} processes, each: {parts}",
         )
     needed = cost.store + cost.scratch * processes
@@ -125,6 +126,12 @@ def check(
             remedy='keep fewer states (keep = "::50"), fewer seeds or labels, or raise --disk',
             evidence=f"store {human(cost.store)}, scratch {human(cost.scratch * processes)}",
         )
+
+
+def _fewer(allowed: int, each: int) -> str:
+    """How many workers there is memory for, as the first thing to try."""
+    count = allowed // each
+    return f"use at most {count} worker{'s' if count > 1 else ''}; or " if count else ""
 
 
 def human(size: float) -> str:

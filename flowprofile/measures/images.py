@@ -72,14 +72,23 @@ def _mean_of(one: ArrayLike, other: ArrayLike, change: np.ufunc) -> Values:
     return finite
 
 
+def window_fits(window: int, shape: tuple[int, ...]) -> None:
+    """Refuse a window that has no middle, or of which there is none in an image [y, x]."""
+    if window % 2 and 3 <= window <= min(shape):
+        return
+    largest = min(shape) - 1 + min(shape) % 2
+    raise DefinitionError(
+        f"An SSIM window of {window!r} does not fit images of {shape[0]}x{shape[1]} pixels.",
+        consequence="There would be no whole window to average over.",
+        remedy="such images are too small for SSIM: use mse"
+        if largest < 3
+        else f"use an odd window from 3 to {largest}" + ("; the usual one is 7" if largest >= 7 else ""),
+    )
+
+
 def _windows(image: ArrayLike, window: int) -> Values:
     array = np.asarray(image, dtype=np.float64)
-    if window % 2 == 0 or not 3 <= window <= min(array.shape[-2:]):
-        raise DefinitionError(
-            f"An SSIM window of {window!r} does not fit images of {array.shape[-2]}x{array.shape[-1]} pixels.",
-            consequence="There would be no whole window to average over.",
-            remedy=f"use an odd window from 3 to {min(array.shape[-2:])}; the usual one is 7",
-        )
+    window_fits(window, array.shape[-2:])
     return sliding_window_view(array, (window, window), axis=(-2, -1))
 
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 import numpy as np
 
 from flowprofile.errors import DefinitionError
+from flowprofile.measures.images import window_fits
 from flowprofile.measures.ordered import ordered_mean
 
 K1: Final = 0.01
@@ -267,12 +268,7 @@ def _quiet(lib: Any) -> Any:
 
 
 def _valid(shape: tuple[int, ...], window: int, data_range: float) -> None:
-    if window % 2 == 0 or not 3 <= window <= min(shape[2:]):
-        raise DefinitionError(
-            f"An SSIM window of {window!r} does not fit frames of {shape[2]}x{shape[3]} pixels.",
-            consequence="There would be no whole window to average over.",
-            remedy=f"use an odd window from 3 to {min(shape[2:])}; the usual one is 7",
-        )
+    window_fits(window, shape[2:])
     if not 0 < data_range < float("inf"):
         raise DefinitionError(
             f"SSIM needs the range of the data, and {data_range!r} is not one.",

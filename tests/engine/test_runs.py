@@ -8,6 +8,7 @@ import flowprofile as fp
 from flowprofile import running
 from flowprofile.cases import Case
 from flowprofile.errors import BudgetError, DefinitionError, NonFiniteError, StoreError
+from flowprofile.flow.budget import Cost, check
 from flowprofile.flow.events import Advanced
 from flowprofile.measures import images
 from flowprofile.store.layout import StoreLayout
@@ -197,6 +198,15 @@ def test_a_plan_over_budget_is_refused_before_anything_is_written(store, tmp_pat
     with pytest.raises(BudgetError, match="allowed"):
         run(pipeline(), store, disk=1 << 10)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("allowed", "told"), [(2500, "at most 2 workers; or use a"), (1100, "1 worker; or"), (900, "it: use")]
+)
+def test_of_too_many_workers_it_is_said_how_many_there_is_memory_for(allowed, told):
+    cost = Cost(process=1000, model=0, blocks=0, regions=0, scratch=0, store=0)
+    with pytest.raises(BudgetError, match=told):
+        check(cost, memory=allowed, disk=None, folder=None, processes=1_000_000)
 
 
 def test_memory_stores_work_and_are_forgotten_with_the_process():

@@ -51,6 +51,15 @@ def test_a_range_must_be_stated(wrong: float):
             measure(a, b, data_range=wrong)
 
 
+@pytest.mark.parametrize(
+    ("side", "told"),
+    [(8, "from 3 to 7; the usual"), (7, "to 7; the usual"), (6, "from 3 to 5$"), (2, "use mse$")],
+)
+def test_a_window_that_is_told_fits(side, told):
+    with pytest.raises(DefinitionError, match=told):
+        images.window_fits(4, (side, side + 1))
+
+
 def test_a_window_that_does_not_fit_is_refused():
     a, b = pair()
     with pytest.raises(DefinitionError, match="odd window from 3 to 9"):

@@ -132,8 +132,8 @@ def test_all_pairs_of_sixteen_labels_filter_a_quarter_of_the_planes(monkeypatch)
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"window": 6, "data_range": 1.0}, "odd window from 3 to 16"),
-        ({"window": 17, "data_range": 1.0}, "odd window from 3 to 16"),
+        ({"window": 6, "data_range": 1.0}, "odd window from 3 to 15; the usual one is 7"),
+        ({"window": 17, "data_range": 1.0}, "odd window from 3 to 15; the usual one is 7"),
         ({"window": 1, "data_range": 1.0}, "odd window"),
         ({"data_range": 0.0}, "state it"),
         ({"data_range": float("nan")}, "state it"),
