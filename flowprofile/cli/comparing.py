@@ -87,6 +87,10 @@ def compare(
     With OTHER, two stores are compared, paired by seed. What is stored is read, what can be computed from stored
     states is; no network is asked. The result is kept beside the profile.
     """
+    if figure is not None and figure.suffix.lower() != ".png":
+        raise click.UsageError(
+            f"--figure {str(figure)!r} is to be a PNG; name it {figure.stem or 'figure'}.png"
+        )
     from flowprofile.comparing import compare as compared
     from flowprofile.comparing.verb import DELTAS
 

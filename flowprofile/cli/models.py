@@ -150,7 +150,7 @@ def convert(
     """
     from flowprofile.models.conversion import convert as converted
 
-    target = into or checkpoint.with_suffix(".safetensors")
+    target = into if into is not None else checkpoint.with_suffix(".safetensors")
     names = tuple(one.strip() for one in attributes.split(",") if one.strip())
     card = converted(
         checkpoint,

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from flowprofile.conditioning.labels import LabelSpace
-from flowprofile.errors import ModelError
+from flowprofile.errors import DefinitionError, ModelError
 from flowprofile.models import weights
 from flowprofile.models.card import ModelCard
 from flowprofile.models.layers import UNetConfig, size_fits
@@ -95,6 +95,10 @@ def convert(
         If its levels cannot halve the side.
     """
     checkpoint, into = Path(checkpoint), Path(into)
+    if not into.name:
+        raise DefinitionError(
+            "The weights file has no name.", remedy="name one, such as faces.safetensors, or leave it out"
+        )
     if into.exists():
         raise ModelError(f"{into} exists.", consequence="It is not overwritten.", remedy="give another name")
     space = LabelSpace(classes=classes) if classes else LabelSpace(tuple(attributes))

@@ -91,7 +91,8 @@ def has_decoder(name_or_path: str | Path) -> bool:
 
 
 def _is_folder(name_or_path: str | Path) -> bool:
-    return str(name_or_path) not in NAMES and Path(name_or_path).is_dir()
+    # Of a path, nothing is the working folder; as a name it is nothing.
+    return str(name_or_path) not in ("", *NAMES) and Path(name_or_path).is_dir()
 
 
 def weights_path(name_or_path: str | Path) -> Path:

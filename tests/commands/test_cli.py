@@ -147,6 +147,8 @@ def test_rerun_fills_what_was_asked_for(command):
         (("stats", "nothing", "ssim", "--margin", "nan"), 2, "'nan' is no finite number"),
         (("stats", "nothing", "ssim", "--level", "nan"), 2, "'nan' is no finite number"),
         (("report", "nothing", "--budget", "nan"), 2, "'nan' is no finite number"),
+        (("layers", ""), 2, "There is no model ''"),
+        (("run", "digits", "--set", "model="), 2, "There is no model ''"),
         (("show", "nothing"), 3, "no profile"),
         (("verify", "nothing"), 3, "nothing"),
         (("rerun", "nothing"), 3, "nothing"),

@@ -73,6 +73,7 @@ def test_the_end_of_an_excess_is_spoken_of(command, whole):
         (["--between", "label=0,label=1", "--layer", "nosuch"], "has no layers"),
         (["--between", "label=0,label=1", "--measure", "step_ssim", "--layer", "nosuch"], "has no layers"),
         (["--between", "label=0,label=1", "--seeds", "0:2"], "ask for at least 3 of the 6"),
+        (["--between", "label=0,label=1", "--figure", "deep/x.txt"], "is to be a PNG; name it x.png"),
         ([], "two values of one axis"),
     ],
 )

@@ -51,6 +51,8 @@ def test_a_side_that_the_levels_cannot_halve_is_refused_and_nothing_is_written(t
     path = saved(tmp_path / "ck.pt", network.state_dict())
     with pytest.raises(DefinitionError, match=r"33 x 33 cannot be halved 1 times.*\n.*\n.*instance 32 or 34"):
         convert(path, tmp_path / "out.safetensors", size=33)
+    told = CliRunner().invoke(group, ["convert", str(path), "--into", "", "--size", "16"])
+    assert "has no name" in str(told.exception), told.output
     assert [file.name for file in tmp_path.iterdir()] == ["ck.pt"]
 
 
