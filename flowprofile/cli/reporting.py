@@ -58,19 +58,23 @@ def report(
 
     Again with the same --into, only what is missing is computed. An experiment that fails is shown as failed.
     """
-    from flowprofile.report.carrying import Orders, sections
+    from flowprofile.report.carrying import Orders, costs_of, sections, short
     from flowprofile.report.items import items
     from flowprofile.report.page import Heading, page, write
 
     found = items(targets, overrides=overrides)
     orders = Orders(Path(into), budget, overrides, allow_code, cluster)
-    done = []
-    for section in sections(found, orders, _listening(quiet=quiet)):
+    done, costs = [], costs_of(found, orders)
+    least = short(found, orders, costs)
+    if least is not None:
+        told = f"The least number of seeds of every experiment takes about {least:g} minutes from nothing, more than the"
+        click.echo(f"{told} budget of {budget:g}; none gets fewer.", err=True)
+    for section in sections(found, orders, _listening(quiet=quiet), costs):
         _say(section)
         done.append(section)
     path = Path(html) if html is not None else Path(into) / "report.html"
     command = shlex.join(["flowprofile", "report", *_words(targets, budget, into, overrides, cluster)])
-    write(path, page(done, Heading(title, command, budget)))
+    write(path, page(done, Heading(title, command, budget, least)))
     click.echo(f"{path}: {len(done)} experiments, {path.stat().st_size / 1e6:.1f} MB")
     failed = [section for section in done if section.failure is not None]
     if failed:

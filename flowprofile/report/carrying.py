@@ -17,6 +17,7 @@ from flowprofile.axes import INTERVENTION, LABEL, SEED
 from flowprofile.clusters import executor
 from flowprofile.errors import DefinitionError, FlowProfileError
 from flowprofile.flow.events import Listen
+from flowprofile.flow.fingerprint import key
 from flowprofile.models.card import ModelCard
 from flowprofile.projecting import project
 from flowprofile.report.budget import affordable, shares
@@ -26,7 +27,7 @@ from flowprofile.report.verdicts import ALPHA, Outcome, Verdict
 from flowprofile.running import calibrate, run
 
 CHOSEN: Final = "chosen.json"
-"""Beside the stores: how many seeds a budget gave each item, so that the same command gives the same page."""
+"""Beside the stores: how many seeds a budget gave each item, and what the least costs, so that the same command gives the same page."""
 
 Listening = Callable[[str], AbstractContextManager[Listen]]
 """What is told while an item runs, from a line that says which."""
@@ -81,12 +82,34 @@ class Orders:
     """Who computes, as `flowprofile.running.run` takes it; None for this process."""
 
 
-def sections(items: Sequence[Item], orders: Orders, listening: Listening) -> Iterator[Section]:
-    """Every item as it came out, in order."""
-    began = perf_counter()
+def costs_of(items: Sequence[Item], orders: Orders) -> "Costs | None":
+    """What the items would cost, where there is a budget that they share."""
     # Asked even where no cost depends on it, so that a wrong word is refused before anything is computed.
     workers = 1 if orders.cluster is None else max(1, executor(orders.cluster).workers)
-    costs = None if orders.budget is None else _costs(items, orders, workers)
+    return None if orders.budget is None else _costs(items, orders, workers)
+
+
+def short(items: Sequence[Item], orders: Orders, costs: "Costs | None") -> float | None:
+    """Minutes that the least of all items takes from nothing, where the budget is less; None where it suffices.
+
+    Remembered like the chosen seeds, since a machine's rates are measured anew and the page is to stay the same.
+    """
+    if costs is None or orders.budget is None:
+        return None
+    choice = f"{len(items)} items {key([item.digest for item in items])[:16]}{_within(orders)}"
+    found = _chosen(orders.into).get(choice)
+    if not isinstance(found, int | float):
+        found = float(f"{sum(few for few, _ in costs.values()) / 60:.2g}")
+        _choose(orders.into, choice, found)
+    return found if found > orders.budget else None
+
+
+def sections(
+    items: Sequence[Item], orders: Orders, listening: Listening, costs: "Costs | None" = None
+) -> Iterator[Section]:
+    """Every item as it came out, in order; `costs` as `costs_of` gives them."""
+    began = perf_counter()
+    costs = costs_of(items, orders) if costs is None else costs
     for place, item in enumerate(items):
         left = None if orders.budget is None else 60 * orders.budget - (perf_counter() - began)
         yield _section(item, orders, listening, place, len(items), costs, left)
@@ -246,8 +269,12 @@ def _time(ready: Assembled) -> None:
 
 
 def _choice(item: Item, orders: Orders) -> str:
+    return f"{item.name}@{item.digest}{_within(orders)}"
+
+
+def _within(orders: Orders) -> str:
     by = "" if orders.cluster is None else f" by {orders.cluster}"
-    return f"{item.name}@{item.digest} within {orders.budget:g} minutes{by}"
+    return f" within {orders.budget:g} minutes{by}"
 
 
 def _chosen(into: Path) -> dict[str, Any]:
@@ -258,7 +285,7 @@ def _chosen(into: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _choose(into: Path, choice: str, n: int) -> None:
+def _choose(into: Path, choice: str, n: float) -> None:
     into.mkdir(parents=True, exist_ok=True)
     table = json.dumps({**_chosen(into), choice: n}, indent=1, sort_keys=True)
     (into / CHOSEN).write_text(f"{table}\n", "utf-8")

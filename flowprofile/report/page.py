@@ -29,6 +29,8 @@ class Heading:
     """The command that made the page."""
     budget: float | None
     """Minutes, if there was a budget."""
+    least: float | None = None
+    """Minutes that the fewest seeds take, where the budget was less."""
 
 
 def page(sections: Sequence[Section], heading: Heading) -> str:

@@ -66,7 +66,7 @@ def report(capsys, folder):
         with pytest.raises(SystemExit) as stop:
             main(["report", *targets, "--into", "stores", "--quiet", *map(str, args)])
         printed = capsys.readouterr()
-        path = Path("stores/report.html")
+        path, made.told = Path("stores/report.html"), printed.err
         return stop.value.code, printed.out, path.read_text("utf-8") if path.exists() else ""
 
     return made
@@ -149,8 +149,14 @@ def test_a_budget_chooses_seeds_says_so_and_is_kept(report):
     assert "Fig 0 (3 of 6)" in page
     assert "3 seeds" in out
     chosen = json.loads(Path("stores/chosen.json").read_text())
-    assert set(chosen.values()) == {3}
+    assert {n for choice, n in chosen.items() if "@" in choice} == {3}
+    assert "The budget was too small" in page
+    told = re.search(r"about ([\d.e-]+) minutes from nothing, more than the budget of 0.0001", report.told)
+    assert told[1] in page
+    assert float(told[1]) > 1e-4
     code, out, page = report("--budget", 1000)
+    assert "too small" not in page
+    assert "more than the budget" not in report.told
     assert "all the seeds that its definition asks for" in page
     assert "6 seeds" in out
     code, out, page = report("--budget", 1e-4)
