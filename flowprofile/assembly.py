@@ -62,12 +62,14 @@ class Assembled:
     """The stage tables with their defaults filled in."""
     weight_bytes: int = 0
     """Size of the model's weights."""
+    called: str | None = field(default=None, compare=False)
+    """The model's name in the store, where its run was begun under another one (`held.met`)."""
 
     @property
     def run(self) -> str:
         """Name of the run's folder: the model, and a digest of its content and of the numerics class."""
         digest = key({"model": self.identity, "numerics": self.numerics.table()})
-        return f"{_safe(self.card.name)}@{digest[:8]}"
+        return f"{self.called or _safe(self.card.name)}@{digest[:8]}"
 
     def definition(self) -> dict[str, Any]:
         """The definition with all defaults, as provenance; a live model appears by its name."""

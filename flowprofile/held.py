@@ -219,6 +219,23 @@ def holdings(store: Store | Where, run: str, listen: Listen) -> Held | None:
     return Held(opened, run, listen) if run in opened.runs() else None
 
 
+def met(ready: Assembled, store: Store | Where) -> Assembled:
+    """The pipeline under the name that its run has in a store.
+
+    A model is what its weights and configuration are. Where its folder is called something else than when the run was
+    begun, the run is the same. A live model's name is its maker's word, and is kept apart.
+    """
+    runs = (store if isinstance(store, Store) else Store.open(store)).runs()
+    if ready.run in runs or not isinstance(ready.pipeline.model, str):
+        return ready
+    digest = ready.run.rpartition("@")[2]
+    for folder, held in runs.items():
+        name, _, other = folder.rpartition("@")
+        if other == digest and held.attrs.get("model", {}).get("identity") == ready.identity:
+            return replace(ready, called=name)
+    return ready
+
+
 def run_declaration(ready: Assembled, store: Store, tile: Tile) -> RunDeclaration:
     """The run as the store should describe it, with every definition it was ever asked for."""
     held = store.runs().get(ready.run)

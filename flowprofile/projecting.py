@@ -20,7 +20,7 @@ from flowprofile.flow.plan import Nothing, Plan, cell_bytes
 from flowprofile.flow.plan import plan as planned
 from flowprofile.flow.reasons import reasons
 from flowprofile.footprint import footprint
-from flowprofile.held import holdings
+from flowprofile.held import holdings, met
 from flowprofile.intervening import notes
 from flowprofile.store.layout import StoreLayout, size
 from flowprofile.store.layout import layout as named_layout
@@ -96,6 +96,7 @@ def project(
     part: tuple[int, int] | None = None,
 ) -> Projection:
     """`plan` for an assembled pipeline, or for one of its parts."""
+    ready = met(ready, into) if into is not None else ready
     held = holdings(into, ready.run, silence) if into is not None else None
     ready = regrown(ready, held.pixel_sets()) if held is not None else ready
     found = planned(

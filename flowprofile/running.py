@@ -215,7 +215,7 @@ def run(
             consequence="This part's share of the clean runs is stored; what is steered cannot begin.",
             remedy="give the same command again when the other parts have ended",
         )
-    resolve(ready, lambda: opening.open(into, run=ready.run))
+    resolve(ready, lambda: opening.open(into, run=early.run))
     return early.followed_by(_compute(ready, how))
 
 
@@ -318,7 +318,8 @@ def _same_weights(ready: Assembled, into: Where, *, accept: bool) -> None:
         return
     for name, attrs in stored_runs(into).items():
         model = attrs.get("model", {})
-        if model.get("reference") == reference and model.get("identity") != ready.identity:
+        from_here = {model.get("reference"), *(one["model"] for one in attrs.get("definitions", []))}
+        if reference in from_here and model.get("identity") != ready.identity:
             raise StoreError(
                 f"The weights of {reference!r} have changed since {place(into).url!r} was filled.",
                 consequence="Profiles of two different models would be taken for one sweep.",

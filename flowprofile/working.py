@@ -33,7 +33,7 @@ from flowprofile.flow.memory import SHRINKS, out_of_memory, unaffordable
 from flowprofile.flow.plan import Plan, Task
 from flowprofile.flow.plan import plan as planned
 from flowprofile.flow.tiles import fitting
-from flowprofile.held import Held, holdings, run_declaration, stage_declarations
+from flowprofile.held import Held, holdings, met, run_declaration, stage_declarations
 from flowprofile.steering import directions, resolve
 from flowprofile.store.layout import StoreLayout
 from flowprofile.store.places import TEMPORARY, LocalPlace
@@ -82,7 +82,9 @@ class Order:
         text = Text("the coordinator's definition", "")
         if self.folder is not None:
             text = Text(str(Path(self.folder) / "definition.toml"), "# as the coordinator resolved it")
-        ready = assemble(pipeline(dict(self.definition), text), text, allow_code=self.allow_code)
+        store = Store.open(self.into, layout=self.layout, storage_options=self.storage_options)
+        found = assemble(pipeline(dict(self.definition), text), text, allow_code=self.allow_code)
+        ready = met(found, store)
         if ready.run != self.run:
             raise ClusterError(
                 f"This worker would compute the run {ready.run!r}, it was asked for {self.run!r}.",
@@ -90,7 +92,6 @@ class Order:
                 remedy="give workers and coordinator the same weights, packages and kind of processor",
                 evidence=", ".join(f"{name} {value}" for name, value in ready.numerics.table().items()),
             )
-        store = Store.open(self.into, layout=self.layout, storage_options=self.storage_options)
         held = Held(store, ready.run, silence)
         ready = regrown(ready, held.pixel_sets())
         if directions(ready):

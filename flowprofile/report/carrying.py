@@ -18,6 +18,7 @@ from flowprofile.clusters import executor
 from flowprofile.errors import DefinitionError, FlowProfileError
 from flowprofile.flow.events import Listen
 from flowprofile.flow.fingerprint import key
+from flowprofile.held import met
 from flowprofile.models.card import ModelCard
 from flowprofile.projecting import project
 from flowprofile.report.budget import affordable, shares
@@ -142,7 +143,7 @@ def _section(
                 ready, into=store, listen=listen, allow_code=orders.allow_code, cluster=orders.cluster
             )
         section = replace(section, forwards=outcome.forwards, notes=tuple(outcome.warnings.values()))
-        section = _judged(section, ready, count)
+        section = _judged(section, met(ready, store), count)
     except FlowProfileError as error:
         section = replace(section, failure=error)
     except Exception as error:  # noqa: BLE001 - whatever it is, the other experiments must still appear

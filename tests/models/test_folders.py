@@ -9,7 +9,9 @@ import saved_folders
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 
-from flowprofile.errors import ModelError
+import flowprofile as fp
+from flowprofile import running
+from flowprofile.errors import ModelError, StoreError
 from flowprofile.models import zoo
 from flowprofile.models.sites import sites
 from flowprofile.models.taps import tapping
@@ -235,3 +237,32 @@ def test_weights_in_numbered_parts_are_one_model(tmp_path):
     changed(index_file, weight_map={"conv_in.weight": "../elsewhere.safetensors"})
     with pytest.raises(ModelError, match="outside its folder"):
         zoo.card(tmp_path)
+
+
+def test_a_folder_under_another_name_is_the_same_model_and_joins_its_run(tmp_path):
+    saved_folders.save_unet(tmp_path / "first")
+    shutil.copytree(tmp_path / "first", tmp_path / "second")
+
+    def run(name, seeds, **options):
+        table = {
+            "model": str(tmp_path / name),
+            "cases": {"seeds": seeds, "labels": [0]},
+            "sampler": {"steps": 3},
+        }
+        definition = fp.Pipeline.model_validate({**table, "stages": {"trajectory": {}}})
+        return running.run(definition, into=tmp_path / "store", **options)
+
+    begun = run("first", [0, 1])
+    again = run("second", [0, 1])
+    assert (again.run, again.forwards, again.bytes) == (begun.run, 0, 0)
+    grown = run("second", [0, 1, 2], cluster="processes:1")
+    assert (grown.run, grown.forwards) == (begun.run, 3)
+    tree = fp.open(tmp_path / "store")
+    assert tree["trajectory"]["x_t"].sizes["seed"] == 3
+    assert begun.run.startswith("first@")
+    # Neither place may change its weights unnoticed.
+    for name in ("first", "second"):
+        shutil.rmtree(tmp_path / name)
+        saved_folders.save_unet(tmp_path / name, layers_per_block=2)
+        with pytest.raises(StoreError, match="have changed"):
+            run(name, [0])
