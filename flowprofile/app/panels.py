@@ -54,6 +54,7 @@ def panel(run: str, tree: xr.DataTree, picture: Picture, where: Where) -> dict[s
         "grid": picture.shape[-2:] != tuple(dict(tree.attrs.get("model", {})).get("shape", ()))[-2:],
         "unit": str(attrs.get("units", "1")),
         "image": picture.variable in IMAGES and picture.array.sizes.get(CHANNEL, 0) in (1, 3),
+        "mask": str(attrs.get("mask_name", "")),
         "root": str(tree[picture.node].attrs.get("kind")) in ENERGIES,
         "range": list(map(float, attrs["pixel_range"])) if "pixel_range" in attrs else None,
         "leading": _leading(picture),
@@ -69,7 +70,7 @@ def panel(run: str, tree: xr.DataTree, picture: Picture, where: Where) -> dict[s
 def _told(picture: Picture) -> str:
     """What a panel is of; a sum of layers says of which."""
     text, layers = (
-        str(picture.array.attrs.get("long_name", picture.variable)),
+        str(picture.array.attrs.get("long_name", picture.variable)).replace("x_t+1", "x_(t+1)"),
         picture.array.attrs.get("layers"),
     )
     if not layers:
