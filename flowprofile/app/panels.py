@@ -50,7 +50,7 @@ def panel(run: str, tree: xr.DataTree, picture: Picture, where: Where) -> dict[s
         "node": picture.node,
         "variable": picture.variable,
         "title": str(attrs.get(LAYER, picture.node)),
-        "told": _told(picture),
+        "told": _told(tree, picture),
         "grid": picture.shape[-2:] != tuple(dict(tree.attrs.get("model", {})).get("shape", ()))[-2:],
         "unit": str(attrs.get("units", "1")),
         "image": picture.variable in IMAGES and picture.array.sizes.get(CHANNEL, 0) in (1, 3),
@@ -67,8 +67,8 @@ def panel(run: str, tree: xr.DataTree, picture: Picture, where: Where) -> dict[s
     }
 
 
-def _told(picture: Picture) -> str:
-    """What a panel is of; a sum of layers says of which."""
+def _told(tree: xr.DataTree, picture: Picture) -> str:
+    """What a panel is of; a sum of layers says of which, and of attention on which side of the residual add."""
     text, layers = (
         str(picture.array.attrs.get("long_name", picture.variable)).replace("x_t+1", "x_(t+1)"),
         picture.array.attrs.get("layers"),
@@ -76,7 +76,17 @@ def _told(picture: Picture) -> str:
     if not layers:
         return text
     rest = f" and {len(layers) - 1} more" if len(layers) > 1 else ""
-    return f"{text}: {layers[0]}{rest}"
+    side = _side(tree, picture.node)
+    return f"{text}: {layers[0]}{rest}{f'; {side}' if side else ''}"
+
+
+def _side(tree: xr.DataTree, node: str) -> str:
+    """What is summed of attention: the store keeps it in the definition of the stage alone."""
+    for definition in reversed(tree.attrs.get("definitions", [])):
+        stage = definition.get("stages", {}).get(node.partition("[")[0], {})
+        if "residual" in stage:
+            return "the sum behind each of them" if stage["residual"] else "what each of them adds"
+    return ""
 
 
 def _case(where: Where) -> Mapping[str, Any]:
