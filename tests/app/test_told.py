@@ -66,3 +66,41 @@ def test_points_of_a_volume_are_told_by_their_place_in_the_mask(page, address):
     assert drawn["bar"] == "h"
     beyond = np.mean(np.abs(drawn["values"]) > drawn["far"])
     assert 0 < beyond <= 0.05
+
+
+def test_attention_says_on_which_side_of_the_residual_add_it_is(page, address):
+    at(page, address, "/attention?time=500")
+    told = [
+        page.locator(f"figure[data-node='{node}'] .told").inner_text()
+        for node in ("attention", "attention_sum")
+    ]
+    assert [each.rpartition("; ")[2].partition(",")[0] for each in told] == [
+        "what each of them adds",
+        "the sum behind each of them",
+    ]
+    assert "weights: how much" not in page.locator(".lead").inner_text(), "no layer here has any"
+
+
+def test_what_stands_below_each_other_is_of_one_state(page, address):
+    at(page, address, "/sample?time=500")
+    strips = [page.locator(".strip").nth(place) for place in range(2)]
+    words = [
+        [each.replace("\nnot stored", "") for each in strip.locator("> *").all_inner_texts()]
+        for strip in strips
+    ]
+    assert words[0] == words[1]
+    assert strips[1].locator(".gap").all_inner_texts() == ["t = 1000\nnot stored"]
+    across = [
+        [round(each.bounding_box()["x"]) for each in strip.locator("> *").all()[:5]] for strip in strips
+    ]
+    assert np.abs(np.subtract(*across)).max() <= 1
+
+
+def test_a_mask_is_outlined_on_the_predicted_image_too_and_the_brush_says_its_width(page, address):
+    at(page, address, "/sample?time=500&mask=eyes")
+    inked = page.locator(".overlay").evaluate_all(
+        "(all) => all.map((each) => each.getContext('2d').getImageData(0, 0, each.width, each.height).data.some((v) => v))"
+    )
+    assert inked == [True, True]
+    page.locator("#brush").fill("5")
+    assert page.locator("label:has(#brush) output").inner_text() == "5 pixels"
