@@ -31,7 +31,7 @@ from flowprofile.figures import (
     style,
     time_axis,
 )
-from flowprofile.picking import chosen_of, clean_of, done_of, first_state, node_of, spread
+from flowprofile.picking import chosen_of, clean_of, done_of, first_state, node_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
