@@ -5,13 +5,12 @@
         DiT=out/train/faces32-dit/faces32-dit --from out/three --into docs/findings
 
 Runs whatever `--from` does not hold yet, prints every figure with its interval, and writes the curves as CSV and one
-picture. A network whose samples show their label in fewer than 80 % of the cases answers nothing: it is "inconclusive".
+picture, which `--draw docs/findings` draws again from that CSV alone. A network whose samples show their label in fewer than 80 % of the cases answers nothing: it is "inconclusive".
 The sampler takes 200 of the 1000 steps (docs/findings.md says what that moves).
 """
 
 import argparse
 import contextlib
-import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,17 +19,24 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 import flowprofile as fp
-from benchmarks.findings import Numbers, plain
+from benchmarks.curves_file import Band, Numbers, read, rows, write
+from benchmarks.findings import plain
 from flowprofile.figures import DASHED, FAINT, INK, TIME_TOLD, colour_of, style
 from flowprofile.models import fidelity, reader, zoo
 from flowprofile.report.carrying import Orders, Section, sections
 from flowprofile.report.items import items
-from flowprofile.stats.bounds import mean_bounds
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 PARTING, SWITCHING = "fig-5.13", "fig-5.17"
+PAIR, NULL, LEFT = (
+    "1 - SSIM of two labels",
+    "1 - SSIM of two known pictures",
+    "share of a switch's effect left",
+)
+"""The curves of a network, by their names in the file."""
+SHIPPED: Final = "faces32"
 STEPS: Final = 200
 SAMPLES: Final = 256
 LEAST: Final = 0.8
@@ -130,58 +136,85 @@ def told(found: Answers) -> Iterator[str]:
 
 def write_curves(found: Sequence[Answers], path: Path) -> None:
     """Means and pointwise 95 % intervals as CSV."""
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["network", "curve", "t", "mean", "lower", "upper", "n"])
-        for one in found:
-            for curve, times, values in (
-                ("1 - SSIM of two labels", one.times, one.pair),
-                ("1 - SSIM of two known pictures", one.times, one.null),
-                ("share of a switch's effect left", one.at, one.left),
-            ):
-                bounds = mean_bounds(values, alpha=0.025)
-                for t, m, low, high in zip(times, bounds.mean, bounds.lower, bounds.upper, strict=True):
-                    writer.writerow(
-                        [one.name, curve, int(t), f"{m:.5f}", f"{low:.5f}", f"{high:.5f}", bounds.n]
-                    )
+    lines = [
+        line
+        for one in found
+        for curve, values, times in (
+            (PAIR, one.pair, one.times),
+            (NULL, one.null, one.times),
+            (LEFT, one.left, one.at),
+        )
+        for line in rows(one.name, curve, values, times)
+    ]
+    write(path, "network", lines)
 
 
-def draw(found: Sequence[Answers], path: Path) -> None:
-    """Both questions, a colour for each network; bands are 95 % intervals of the mean."""
+def draw(curves: Path, path: Path) -> None:
+    """Both questions, a colour for each network, from the curves that are kept."""
     from matplotlib.figure import Figure
 
+    held = read(curves)
+    names = list(dict.fromkeys(name for name, _ in held))
     with style():
-        figure = Figure(figsize=(10, 4.2), layout="constrained")
+        figure = Figure(figsize=(8.8, 4.6), layout="constrained")
         parting, switching = figure.subplots(1, 2)
-        for number, one in enumerate(found):
-            shown = f"{one.name} ({one.shown['fidelity']:.0%} show their label)"
-            _band(parting, one.times, one.pair, number, shown)
-            parting.plot(one.times, one.null.mean(0), color=colour_of(number), alpha=0.6, **DASHED)
-            _band(switching, one.at, one.left, number, one.name, marker="o")
-        parting.plot([], [], color=FAINT, label="two known pictures, same noise", **DASHED)
-        parting.axhline(0.05, color=FAINT, linewidth=0.8, linestyle=":")
-        switching.axhline(0.1, color=FAINT, linewidth=0.8, linestyle=":")
-        for panel, title, words, across in (
-            (parting, "When two labels part", "1 - SSIM of 0110 and 0111", TIME_TOLD),
-            (
-                switching,
-                "Until when the label counts",
-                "share of the earliest switch's effect",
-                "label switched at t",
-            ),
-        ):
-            panel.set_title(title, fontsize=11, color=INK, loc="left")
-            panel.set_ylabel(words)
-            panel.set_xlabel(across)
-            panel.set_xlim(1000, -10)
-            panel.legend(frameon=False, fontsize=8)
-        figure.savefig(path, dpi=110)
+        for number, name in enumerate(names):
+            told = f"{name} (the shipped U-Net)" if name == SHIPPED else name
+            _band(parting, held[name, PAIR], number, told)
+            null = held[name, NULL]
+            parting.plot(null.times, null.mean, color=colour_of(number), **_dashes(number, len(names)))
+            _band(switching, held[name, LEFT], number, told, marker="o")
+        parting.plot(
+            [], [], color=FAINT, label="dashed: its null, two known\npictures on the same noise", **DASHED
+        )
+        _level(parting, 0.05)
+        _level(switching, 0.1)
+        _words(
+            parting,
+            "When two labels part",
+            "1 − SSIM of 0110 and 0111 (one bit: lipstick)",
+            legend="upper left",
+        )
+        parting.set_xlabel(f"{TIME_TOLD}\na curve below its dashes parts later than its null")
+        _words(
+            switching,
+            "Until when the label counts",
+            "share left of what a switch at t = 900 changes",
+            legend="center left",
+        )
+        switching.set_xlabel(
+            "label switched from 0110 to 0111 at t\na curve further left or below is settled earlier"
+        )
+        n = next(iter(held.values())).n
+        below = (
+            f"bands: 95 % interval of the mean at each t, n = {n} seeds; a chain of {STEPS} of the 1000 steps"
+        )
+        figure.supxlabel(below, fontsize=8, color=FAINT, x=0.01, ha="left")
+        figure.savefig(path, dpi=140)
 
 
-def _band(axes: "Axes", times: Numbers, values: Numbers, number: int, label: str, **how: Any) -> None:
-    bounds = mean_bounds(values, alpha=0.025)
-    axes.plot(times, bounds.mean, color=colour_of(number), linewidth=1.4, markersize=3, label=label, **how)
-    axes.fill_between(times, bounds.lower, bounds.upper, color=colour_of(number), alpha=0.18, linewidth=0)
+def _dashes(number: int, count: int) -> Mapping[str, Any]:
+    """A null in turn with the others': where they are one curve all of them are seen."""
+    dash = 3.0
+    return {"linewidth": 1.1, "linestyle": (number * dash, (dash, dash * max(1, count - 1)))}
+
+
+def _level(panel: "Axes", level: float) -> None:
+    panel.axhline(
+        level, color=FAINT, linewidth=1, linestyle=":", label=f"{level}: the level that is asked about"
+    )
+
+
+def _words(panel: "Axes", title: str, along: str, *, legend: str) -> None:
+    panel.set_title(title, fontsize=10, color=INK, loc="left", weight="bold")
+    panel.set(ylabel=along, xlim=(1000, -10))
+    panel.legend(frameon=False, fontsize=8, loc=legend)
+
+
+def _band(axes: "Axes", band: Band, number: int, label: str, **how: Any) -> None:
+    colour = colour_of(number)
+    axes.plot(band.times, band.mean, color=colour, linewidth=1.4, markersize=3, label=label, **how)
+    axes.fill_between(band.times, band.lower, band.upper, color=colour, alpha=0.18, linewidth=0)
 
 
 def main() -> None:
@@ -189,11 +222,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("networks", nargs="+", metavar="NAME=MODEL")
-    parser.add_argument("--from", dest="folder", type=Path, required=True, help="where the stores are")
+    parser.add_argument("networks", nargs="*", metavar="NAME=MODEL")
+    parser.add_argument("--from", dest="folder", type=Path, help="where the stores are")
+    parser.add_argument(
+        "--draw", type=Path, help="draw again what a folder's architectures.csv holds; nothing else"
+    )
     parser.add_argument("--into", type=Path, help="where architectures.csv and architectures.png go")
     parser.add_argument("--cluster", help="who computes, for instance local:2")
     options = parser.parse_args()
+    if options.draw is not None:
+        return draw(options.draw / "architectures.csv", options.draw / "architectures.png")
+    if options.folder is None or not options.networks:
+        parser.error("name at least one network, and with --from where the stores are")
     found = []
     for network in options.networks:
         name, _, model = network.partition("=")
@@ -203,7 +243,8 @@ def main() -> None:
     if options.into is not None:
         options.into.mkdir(parents=True, exist_ok=True)
         write_curves(found, options.into / "architectures.csv")
-        draw(found, options.into / "architectures.png")
+        draw(options.into / "architectures.csv", options.into / "architectures.png")
+    return None
 
 
 if __name__ == "__main__":

@@ -10,8 +10,7 @@ the region that the attribute names, beside the region's area and beside what th
 """
 
 import argparse
-import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +19,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 import flowprofile as fp
+from benchmarks.curves_file import Numbers, Row, rows, write
 from flowprofile.datasets.faces import LABELS, faces
 from flowprofile.models import segmenter
 from flowprofile.stats.bounds import MeanBounds, mean_bounds
@@ -45,8 +45,6 @@ MARGIN: Final = 50
 PERSONS: Final = 512
 COLLECTION: Final = 7
 """A collection of renders from which no network has learned."""
-
-Numbers = NDArray[np.float64]
 
 
 def flipped(attribute: str) -> int:
@@ -313,27 +311,19 @@ def coverage(tree: xr.DataTree, size: int = 32) -> Iterator[str]:
 
 def write_curves(tree: xr.DataTree, into: Path) -> None:
     """Means and pointwise intervals of all curves as CSV."""
-    into.mkdir(parents=True, exist_ok=True)
-    rows: list[Sequence[object]] = []
+    reader = segmenter.load("faces32")
+    lines: list[Row] = []
     for attribute in REGIONS:
         curves, nulls, times = unlike(tree, attribute)
         for name, values in (("pair", curves), ("null", nulls)):
-            rows += _rows(attribute, name, values, times)
+            lines += rows(attribute, name, values, times)
         shown, image, at = switched(tree, attribute)
-        rows += _rows(attribute, "switch changes what it shows", shown, at)
-        rows += _rows(attribute, "switch 1 - SSIM", image, at)
-    with (into / "curves.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["attribute", "curve", "t", "mean", "lower", "upper", "n"])
-        writer.writerows(rows)
-
-
-def _rows(attribute: str, name: str, values: Numbers, times: Numbers) -> list[Sequence[object]]:
-    bounds = mean_bounds(values, alpha=0.025)
-    return [
-        (attribute, name, int(t), f"{m:.5f}", f"{low:.5f}", f"{high:.5f}", bounds.n)
-        for t, m, low, high in zip(times, bounds.mean, bounds.lower, bounds.upper, strict=True)
-    ]
+        lines += rows(attribute, "switch changes what it shows", shown, at)
+        lines += rows(attribute, "switch 1 - SSIM", image, at)
+        lines += rows(
+            attribute, "predicted x_0, inside", *shares(tree, reader, attribute, "predicted_x0", "x0_hat")
+        )
+    write(into / "curves.csv", "attribute", lines)
 
 
 def main() -> None:
@@ -352,7 +342,7 @@ def main() -> None:
         from benchmarks.findings_figure import draw
 
         write_curves(stores["respaced"], options.into)
-        draw(stores["respaced"], options.into / "labels.png")
+        draw(options.into / "curves.csv", options.into / "labels.png")
 
 
 def _all(stores: Mapping[str, xr.DataTree]) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """Pictures of every view of the interface, light and dark, from a real store: `python docs/make_app.py STORE`.
 
-They are taken with two pixels for every one of the page, so that they can be read at half their size.
+They are taken with five pixels for every four of the page, so that they can be read at four fifths of their size, and
+each ends where something of the page does. docs/app.md says how the store is made.
 """
 
 import io
@@ -11,17 +12,19 @@ from pathlib import Path
 from flowprofile.app.server import application
 
 FOLDER = Path(__file__).parent / "app"
-WIDTH = 1280
+WIDTH, MARGIN = 1280, 12
+TALL = 2600
 VIEWS = {
-    "sample": ("/sample?label=6&seed=1&time=300&mask=eyes", 900),
-    "activations": ("/activations?label=6&seed=1&time=300", 860),
-    "attention": ("/attention?label=6&seed=1&time=300", 780),
-    "gradients": ("/gradients?label=6&seed=1&time=500&colour=clip", 1240),
-    "measures": ("/measures?label=6&seed=1&time=400&intervention=none", 1100),
-    "compare": ("/compare?label=6&seed=1&time=300&side=label%3D14", 1320),
-    "sweep": ("/sweep", 900),
-    "run": ("/run?mask=eyes", 1000),
+    "sample": ("/sample?label=6&seed=1&time=300&mask=eyes", ".sample"),
+    "activations": ("/activations?label=6&seed=1&time=300", ".panels"),
+    "attention": ("/attention?label=6&seed=1&time=300", ".panels"),
+    "gradients": ("/gradients?label=6&seed=1&time=500&colour=clip", ".plot-card"),
+    "measures": ("/measures?label=6&seed=1&time=400&intervention=none", ".plot-card >> nth=2"),
+    "compare": ("/compare?label=6&seed=1&time=300&side=label%3D14", ".plot-card"),
+    "sweep": ("/sweep", ".cases tbody tr >> nth=8"),
+    "run": ("/run?mask=eyes", "[data-group=cases]"),
 }
+"""Each view's address, and what its picture ends with."""
 
 
 def main(store: str) -> None:
@@ -35,15 +38,17 @@ def main(store: str) -> None:
     with serving(application(store, allow_run=True)) as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=list(SWITCHES))
         for scheme in ("light", "dark"):
-            for name, (path, height) in VIEWS.items():
+            for name, (path, last) in VIEWS.items():
                 context = browser.new_context(
-                    viewport={"width": WIDTH, "height": height}, device_scale_factor=2, color_scheme=scheme
+                    viewport={"width": WIDTH, "height": TALL}, device_scale_factor=1.25, color_scheme=scheme
                 )
                 page = context.new_page()
                 page.goto(address + path)
                 page.wait_for_selector("html[data-ready]", timeout=60_000)
                 page.wait_for_timeout(1500)  # a plan is made while one looks, and plotly fades in
-                _small(page.screenshot(), FOLDER / f"{name}-{scheme}.png")
+                box = page.locator(last).bounding_box()
+                clip = {"x": 0, "y": 0, "width": WIDTH, "height": box["y"] + box["height"] + MARGIN}
+                _small(page.screenshot(clip=clip), FOLDER / f"{name}-{scheme}.png")
                 context.close()
         browser.close()
 

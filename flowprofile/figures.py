@@ -45,6 +45,10 @@ NULL_TOLD: Final = "null: same noise, image known"
 TIME_TOLD: Final = "t   (noise → image)"
 MISSING: Final = "#eef0f3"
 NOT_STORED: Final = "grey: not stored"
+DENSE: Final = 200
+"""States above which a curve is drawn thin, and thick as its running mean: its null would be hidden by noise."""
+RUNNING: Final = 51
+"""States of a running mean."""
 STAMP: Final = "flowprofile"
 """Keyword of the text in a PNG that says what was drawn."""
 RC: Final[Any] = {
@@ -161,7 +165,7 @@ def trajectories(tree: xr.DataTree, measure: str, *, labels: Sequence[int] | Non
             one, colour = curves.sel({LABEL: label}), colour_of(place)
             upper.set_title(caption(curves, label, order=_order(tree)), weight="bold")
             for panel in lower:
-                _curve(upper, one["null"], FAINT, **DASHED)
+                _curve(upper, one["null"], INK, beside=True, **DASHED)
                 panel.axhline(0, color=FAINT, linewidth=0.8)
                 _curve(panel, one["excess"], colour)
             _curve(upper, one["value"], colour)
@@ -342,16 +346,25 @@ def _panels(count: int, parts: int) -> tuple["Figure", "Axes", list[list["Axes"]
     return figure, page, panels
 
 
-def _curve(axes: "Axes", values: xr.DataArray, colour: str, **line: Any) -> None:
-    """Mean over seeds, and the band that holds the middle of them."""
+def _curve(axes: "Axes", values: xr.DataArray, colour: str, *, beside: bool = False, **line: Any) -> None:
+    """Mean over seeds, and the band that holds the middle of them; `beside` is the line alone, above the others."""
     values = values.dropna(TIME, how="all")
     if not values.sizes[TIME]:
         return
     times = values[TIME].values
-    if values.sizes[SEED] > 1:
+    if values.sizes[SEED] > 1 and not beside:
         low, high = (values.quantile(q, SEED).values for q in BAND)
         axes.fill_between(times, low, high, color=colour, alpha=0.18, linewidth=0)
-    axes.plot(times, values.mean(SEED).values, color=colour, **{"linewidth": 1.4, **line})
+    mean, above = values.mean(SEED), {"zorder": 3} if beside else {}
+    if _dense(values):
+        if not beside:
+            axes.plot(times, mean.values, color=colour, linewidth=0.4, alpha=0.6)
+        mean = mean.rolling({TIME: RUNNING}, center=True).mean()
+    axes.plot(times, mean.values, color=colour, **{"linewidth": 1.4, **above, **line})
+
+
+def _dense(values: xr.DataArray) -> bool:
+    return int(values.sizes[TIME]) > DENSE
 
 
 def _name_axes(panels: list[list["Axes"]], curves: xr.Dataset, measure: str) -> None:
@@ -369,9 +382,11 @@ def _name_axes(panels: list[list["Axes"]], curves: xr.Dataset, measure: str) -> 
         for panel in column:
             panel.set_xlim(first, 0)
             panel.set_xticks(ticks)
-            # Centred under the ends of the axis, the labels of neighbouring panels would run into each other.
+            # Centred under the ends of narrow axes, the labels of neighbouring panels would run into each other.
             for t, tick in zip(ticks, panel.xaxis.get_major_ticks(), strict=True):
-                side = "left" if t == first else "right" if t == 0 else "center"
+                side = (
+                    "center" if len(panels) < 3 else "left" if t == first else "right" if t == 0 else "center"
+                )
                 tick.label1.set(horizontalalignment=side)
         if column[-1].xaxis.get_tick_params()["labelbottom"]:
             column[-1].set_xlabel(TIME_TOLD)
@@ -398,10 +413,12 @@ def _head(page: "Axes", measure: str, curves: xr.Dataset, colour: str) -> None:
     seeds = curves.sizes[SEED]
     band = f", band {100 * BAND[0]:.0f} to {100 * BAND[1]:.0f} %" if seeds > 1 else ""
     lines = [Line2D([], [], color=colour)]
+    dense = _dense(curves["value"])
+    thick = f"; thick: running mean of {RUNNING} states" if dense else ""
     runs = f"{curves.attrs['runs']}: " if curves.attrs["runs"] else ""
-    texts = [runs + (f"mean of {seeds} seeds{band}" if seeds > 1 else "one seed")]
+    texts = [runs + (f"mean of {seeds} seeds{band}{thick}" if seeds > 1 else f"one seed{thick}")]
     if "null" in curves:
-        lines.append(Line2D([], [], color=FAINT, **DASHED))
+        lines.append(Line2D([], [], color=INK, **DASHED))
         texts.append(NULL_TOLD)
     corner = {"bbox_to_anchor": (WIDTH - 0.06, 0.2), "bbox_transform": page.transData}
-    page.legend(lines, texts, loc="center right", ncols=2, borderaxespad=0, **corner)
+    page.legend(lines, texts, loc="center right", ncols=1 if dense else 2, borderaxespad=0, **corner)

@@ -31,7 +31,7 @@ from flowprofile.figures import (
     style,
     time_axis,
 )
-from flowprofile.picking import chosen_of, clean_of, done_of, first_state, node_of, spread
+from flowprofile.picking import chosen_of, clean_of, done_of, first_state, node_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,7 +60,7 @@ READ: Final[Mapping[str, tuple[str, Callable[[xr.DataArray], xr.DataArray], str]
     "channel_sums": ("activation", lambda values: values, "sum over channels"),
     "attention": ("map", lambda values: values, "sum over layers and channels"),
     "layer_gradients": ("gradient", _channels, "gradient, sum over channels"),
-    "gradient_volume": ("gradient", _rows, "off-diagonal rows, root of sum of squares"),
+    "gradient_volume": ("gradient", _rows, "off-diagonal rows,\nroot of sum of squares"),
     "gradient_sum": ("gradient", lambda values: values, "signed sum of rows"),
     "gradient_energy": ("energy", lambda values: values.clip(min=0.0) ** 0.5, "root of the energy"),
 }
@@ -97,7 +97,7 @@ def maps(
         for name, node in zip(nodes, held, strict=True)
         for row in _rows_of(name.partition("/")[2] or name, node, seed, label, intervention)
     ]
-    times = spread(sorted({t for _, shown, _ in rows for t in shown[TIME].values.tolist()}))
+    times = _columns(sorted({t for _, shown, _ in rows for t in shown[TIME].values.tolist()}, reverse=True))
     left, head, above = 2.1, 0.52, 0.44
     side = min((WIDTH - left) / len(times), LARGEST)
     with style():
@@ -112,14 +112,20 @@ def maps(
         for line, (name, shown, what) in enumerate(rows):
             top = head + above + line * side
             middle = top + side / 2
-            page.text(0.03, middle - 0.09, name, va="center", weight="bold", size=8)
-            page.text(0.03, middle + 0.09, what, va="center", color=FAINT, size=7)
+            page.text(0.03, middle - 0.02, name, va="bottom", weight="bold", size=9)
+            cells = f"{shown.sizes[Y]} × {shown.sizes[X]}"
+            page.text(0.03, middle + 0.03, f"{what}, {cells}", va="top", color=FAINT, size=8)
             known = shown[TIME].values.tolist()
             signed = bool((shown < 0).any())
             for column, t in enumerate(times):
                 image = shown.sel({TIME: t}).values if t in known else None
                 _map(page, left + column * side, top, side, image, signed=signed)
     return figure
+
+
+def _columns(held: Sequence[int], most: int = 11) -> list[int]:
+    """Every n-th of the states, from the image's end: neighbours are equally far apart where those that are held are."""
+    return list(held[::-1][:: -(-len(held) // most)][::-1])
 
 
 def _rows_of(
@@ -136,6 +142,10 @@ def _rows_of(
 
 def _maps(node: xr.Dataset, seed: int, label: int, intervention: str) -> tuple[xr.DataArray, str]:
     variable, read, what = READ[str(node.attrs["kind"])]
+    if PIXEL in node[variable].dims:
+        what = what.replace("rows", f"rows of {node.sizes[PIXEL]} pixels", 1)
+    if "mask_name" in node.attrs:
+        what = f"{what},\nof {node.attrs['mask_name']}"
     values = done_of(node[variable], intervention).sel({LABEL: label, SEED: seed}).load()
     dims = [dim for dim in values.dims if dim != TIME]
     return read(values.dropna(TIME, how="all") if dims else values).transpose(TIME, Y, X), what
@@ -169,7 +179,8 @@ def _scales(page: "Axes", wide: float, signed: Sequence[bool], *, whole: bool) -
         bar.spines[:].set_visible(False)
         page.text(right - 1.04, middle, low, ha="right", va="center", color=FAINT, size=7)
         right -= 1.4
-    told = "each tile is scaled by its own largest value" + ("" if whole else f"; {NOT_STORED}")
+    told = "each tile has a scale of its own, to its largest value:\nthey compare in where, not in how much"
+    told += "" if whole else f"; {NOT_STORED}"
     page.text(right, middle, told, ha="right", va="center", color=FAINT, size=7)
 
 

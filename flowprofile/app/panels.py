@@ -50,10 +50,11 @@ def panel(run: str, tree: xr.DataTree, picture: Picture, where: Where) -> dict[s
         "node": picture.node,
         "variable": picture.variable,
         "title": str(attrs.get(LAYER, picture.node)),
-        "told": _told(picture),
+        "told": _told(tree, picture),
         "grid": picture.shape[-2:] != tuple(dict(tree.attrs.get("model", {})).get("shape", ()))[-2:],
         "unit": str(attrs.get("units", "1")),
         "image": picture.variable in IMAGES and picture.array.sizes.get(CHANNEL, 0) in (1, 3),
+        "mask": str(attrs.get("mask_name", "")),
         "root": str(tree[picture.node].attrs.get("kind")) in ENERGIES,
         "range": list(map(float, attrs["pixel_range"])) if "pixel_range" in attrs else None,
         "leading": _leading(picture),
@@ -66,16 +67,26 @@ def panel(run: str, tree: xr.DataTree, picture: Picture, where: Where) -> dict[s
     }
 
 
-def _told(picture: Picture) -> str:
-    """What a panel is of; a sum of layers says of which."""
+def _told(tree: xr.DataTree, picture: Picture) -> str:
+    """What a panel is of; a sum of layers says of which, and of attention on which side of the residual add."""
     text, layers = (
-        str(picture.array.attrs.get("long_name", picture.variable)),
+        str(picture.array.attrs.get("long_name", picture.variable)).replace("x_t+1", "x_(t+1)"),
         picture.array.attrs.get("layers"),
     )
     if not layers:
         return text
     rest = f" and {len(layers) - 1} more" if len(layers) > 1 else ""
-    return f"{text}: {layers[0]}{rest}"
+    side = _side(tree, picture.node)
+    return f"{text}: {layers[0]}{rest}{f'; {side}' if side else ''}"
+
+
+def _side(tree: xr.DataTree, node: str) -> str:
+    """What is summed of attention: the store keeps it in the definition of the stage alone."""
+    for definition in reversed(tree.attrs.get("definitions", [])):
+        stage = definition.get("stages", {}).get(node.partition("[")[0], {})
+        if "residual" in stage:
+            return "the sum behind each of them" if stage["residual"] else "what each of them adds"
+    return ""
 
 
 def _case(where: Where) -> Mapping[str, Any]:

@@ -250,11 +250,27 @@ def rows(tree: xr.DataTree, cases: Cases, chosen: Sequence[Column]) -> list[dict
     names = [tree.coords[axis].values.tolist() for axis in CASE_AXES]
     told = {label: _words(tree, label) for label in {names[1][at] for at in cases.places[:, 1].tolist()}}
     values = [plain(values_of(column, cases)) for column in chosen]
+    never = {
+        name: [_never(column, name) for column in chosen]
+        for name in {names[0][at] for at in cases.places[:, 0].tolist()}
+    }
     found = []
     for at, (i, j, k) in enumerate(cases.places.tolist()):
         case = {INTERVENTION: names[0][i], LABEL: names[1][j], SEED: names[2][k]}
-        found.append({**case, "caption": told[names[1][j]], "values": [column[at] for column in values]})
+        found.append(
+            {
+                **case,
+                "caption": told[names[1][j]],
+                "values": [column[at] for column in values],
+                "never": never[case[INTERVENTION]],
+            }
+        )
     return found
+
+
+def _never(column: Column, intervention: str) -> bool:
+    """Whether a measure is not asked for of what was done: of the clean run there is no distance to itself."""
+    return not (column.line.curve.status(**{INTERVENTION: intervention}) > 0).any()
 
 
 def _words(tree: xr.DataTree, label: int) -> str:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.figure import Figure
 
-DRAWING: Final = 4
+DRAWING: Final = 5
 """Version of the drawings; raised when they change."""
 
 

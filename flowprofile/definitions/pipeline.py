@@ -94,7 +94,7 @@ class Cases(Table):
 
     seeds: Seeds | None = Field(
         None,
-        description='half-open range "0:4", or a list; with a [source] it may be left out for all images',
+        description='half-open range "0:4", or a list; where a table [source] gives pictures it may be left out for all of them',
     )
     labels: Labels | None = Field(
         None,
@@ -135,7 +135,7 @@ class Pipeline(Table):
     source: SourceTable | None = Field(None, description="pictures that are given, instead of sampled")
     numerics: Numerics = Numerics()
     compat: Literal["thesis-2023"] | None = Field(
-        None, description="reproduce published code, defect for defect; see docs/compat.md"
+        None, description="reproduce published code together with its defects; see docs/compat.md"
     )
     interventions: dict[str, Annotated[Any, _AsWritten]] = Field(
         default_factory=dict,

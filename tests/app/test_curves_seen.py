@@ -114,7 +114,7 @@ def test_a_layer_is_chosen_without_a_request(page, address):
         ".legendtext"
     )
     assert lines.count() == 5
-    assert lines.last.text_content() == "solid: seed 0"
+    assert lines.last.text_content() == "solid, in each colour: seed 0"
     requests = []
     page.on("request", lambda request: requests.append(request.url))
     page.evaluate("""async () => (await import("app/state.js")).set({ layer: ["mid_attn.fn"] })""")
@@ -205,6 +205,40 @@ def test_the_band_and_the_interval_differ_and_a_line_says_whose_it_is(page, addr
     assert "drawn: seed 2 of n = 6 seeds" in card.locator(".told").inner_text()
 
 
+def test_a_colour_of_several_lines_is_none_that_a_seed_or_a_mean_has(page, address):
+    opened(page, f"{address}/measures?label=1")
+    colours = {}
+    for name in ("step_ssim", "label_ssim"):
+        card = page.locator(".plot-card", has=page.locator("strong", has_text=re.compile(f"^{name}$")))
+        traces = card.locator(".plot").evaluate(
+            "(plot) => plot.data.map(({ name, line, showlegend }) => [name, line.color, showlegend])"
+        )
+        colours[name] = {told: colour for told, colour, _ in traces}
+        keys = [colour for told, colour, shown in traces if shown is not False and "in each colour" in told]
+    seed, mean = (colours["step_ssim"][told] for told in ("seed 0", "mean of 6 seeds"))
+    lines = {colour for told, colour in colours["label_ssim"].items() if told.startswith("to label")}
+    assert len(lines) == 2
+    assert not lines & {seed, mean}
+    assert len(keys) == 3
+    assert not set(keys) & lines
+
+
+def test_curves_of_one_case_begin_at_one_state(page, address):
+    opened(page, f"{address}/measures?label=1")
+    ranges = page.locator(".plot").evaluate_all(
+        "(plots) => plots.map(({ layout }) => layout.xaxis.range).filter((range) => range[0] > range[1])"
+    )
+    assert len(ranges) >= 5
+    assert {tuple(each) for each in ranges} == {(1000, 0)}
+
+
+def test_what_is_never_measured_of_a_case_is_not_said_to_be_uncomputed(page, address):
+    opened(page, f"{address}/sweep?column=clean_ssim%3Alast&only=intervention%3Dnone")
+    cells = page.locator(".cases tbody td:last-child").all_inner_texts()
+    assert set(cells) == {"–"}
+    assert "–: never measured of such a case." in page.locator("caption").inner_text()
+
+
 def test_numbers_of_channels_are_points(page, address):
     opened(page, f"{address}/measures?label=1")
     card = page.locator(".plot-card", has=page.locator("strong", has_text="max_channel"))
@@ -216,7 +250,10 @@ def test_what_may_be_read_off_a_difference_depends_on_the_seeds(page, address):
     opened(page, f"{address}/compare?label=0&side=label%3D1")
     assert "share all their noise" in page.locator(".lead").inner_text()
     assert "of the states x_t" in page.locator(".plot-card .told").inner_text()
-    assert "these two samples, x_t" in page.locator(".plot .legendtext").all_text_contents()
+    assert {"these two samples, x_t", "the state t that is shown"} <= set(
+        page.locator(".plot .legendtext").all_text_contents()
+    )
+    assert "mean and null of n = 6 seeds" in page.locator(".plot-card .told").inner_text()
     opened(page, f"{address}/compare?label=0&side=label%3D1&side=seed%3D1")
     assert page.locator(".lead").inner_text().startswith("Side 3 is of another seed")
 
@@ -225,12 +262,12 @@ def test_every_difference_has_a_scale_of_its_own(page, address, switched):
     opened(page, f"{address}/compare?label=0&side=intervention%3D{switched}&side=seed%3D1&time=400")
     scales = [page.locator(".panel").nth(at).locator(".legend").inner_text() for at in (3, 4)]
     assert scales[0] != scales[1]
-    assert page.locator(".side legend").first.inner_text() == "Side 2: later"
+    assert page.locator(".side legend").first.inner_text() == "Side 2: later, seed 0"
 
 
 @pytest.mark.parametrize(
     ("claimed", "told", "dash"),
-    [(True, "onset of the mean", None), (False, "first crossing, not claimed", "dot")],
+    [(True, "onset of the mean, claimed", None), (False, "first crossing, not claimed", "dot")],
 )
 def test_an_onset_is_drawn_firmly_only_where_it_is_claimed(page, address, claimed, told, dash):
     opened(page, f"{address}/compare?label=0&side=label%3D1&time=200")
@@ -250,7 +287,7 @@ def test_an_onset_is_drawn_firmly_only_where_it_is_claimed(page, address, claime
     )
     (line,) = [shape for shape in drawn["lines"] if shape["x0"] == shape["x1"] == drawn["onset"]]
     assert line["line"].get("dash") == dash
-    assert {"onset of the mean", "first crossing, not claimed"} & set(drawn["keys"]) == {told}
+    assert {"onset of the mean, claimed", "first crossing, not claimed"} & set(drawn["keys"]) == {told}
     null = drawn["keys"]["onset of the null"]
     assert null["mode"] == "markers"
     assert null["marker"]["color"] == drawn["keys"]["null: same noise, images known"]["line"]["color"]

@@ -159,10 +159,14 @@ def test_a_drawn_mask_is_looked_at_without_sampling_and_its_result_opens_by_link
     url = served(filled(store, FACES), "--allow-run")
     page.goto(within(url, "run?mask=489,490,491"))
     assert ready(page) == "The store holds all of it already: nothing to compute."
+    plan, urged = page.locator(".plan"), page.locator("button.main", has_text="Run")
+    assert "Memory" not in plan.inner_text()
+    assert urged.count() == 0
     page.get_by_role("button", name="Add max channel").click()
     ready(page)
-    plan = page.locator(".plan")
-    assert re.search(r"of these the sampler's\n0\n", plan.inner_text())
+    assert urged.count() == 1
+    assert re.search(r"of these, steps of sampling\n0\n", plan.inner_text())
+    assert "padding fills batches up" in plan.inner_text()
     assert "Nothing is sampled" in plan.inner_text()
     plan.get_by_text("The definition as a file").click()
     assert "mask = { pixels = [489, 490, 491] }" in plan.locator("pre").inner_text()

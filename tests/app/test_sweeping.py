@@ -79,6 +79,13 @@ def test_cases_without_a_value_are_last_either_way(tree, order):
     assert empty == sorted(empty)
 
 
+def test_what_is_never_measured_is_told_apart_from_what_is_not_computed(tree, tall):
+    found = sweep(tree, asked(column=["clean_ssim:last"]))
+    assert {row["never"][0] for row in found["rows"] if row["intervention"] == "none"} == {True}
+    assert {row["never"][0] for row in found["rows"] if row["intervention"] != "none"} == {False}
+    assert not any(any(row["never"]) for row in sweep(fp.open(tall), asked())["rows"])
+
+
 def test_pages_are_the_whole_table(tree):
     whole = sweep(tree, asked(sort="step_ssim:mean"))
     pages = [

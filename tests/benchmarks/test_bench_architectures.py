@@ -21,5 +21,5 @@ def test_a_network_is_asked_and_one_that_ignores_its_label_answers_nothing(tmp_p
     write_curves([found, blind], tmp_path / "curves.csv")
     rows = (tmp_path / "curves.csv").read_text().splitlines()
     assert len(rows) == 1 + 2 * (2 * len(found.times) + 10)
-    draw([found, blind], tmp_path / "picture.png")
+    draw(tmp_path / "curves.csv", tmp_path / "picture.png")
     assert (tmp_path / "picture.png").stat().st_size > 10_000

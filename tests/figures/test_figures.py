@@ -153,6 +153,28 @@ def test_a_trajectory_draws_mean_band_null_and_excess(tree):
         assert expected in texts(figure)
 
 
+def test_a_curve_of_very_many_states_is_thin_under_its_running_mean_and_the_null_lies_above(tree):
+    times = np.arange(300)[::-1]
+    draw = np.random.default_rng(8).normal
+    curves = xr.Dataset(
+        {name: (CURVE, draw(size=(1, 1, 3, 300))) for name in ("value", "null")},
+        coords={"intervention": ["none"], "label": [2], "seed": [4, 5, 6], "time": times},
+    )
+    figure = figures.trajectories(xr.DataTree.from_dict({"measures/step_ssim": curves}), "step_ssim")
+    null, thin, thick = figure.axes[1].lines
+    mean = curves["value"].mean("seed").values.ravel()
+    np.testing.assert_allclose(thin.get_ydata(), mean)
+    assert thick.get_ydata()[100] == pytest.approx(mean[75:126].mean())
+    assert np.isnan(thick.get_ydata()[:25]).all(), "a mean of fewer states is another curve"
+    assert null.get_zorder() > thick.get_zorder()
+    assert null.get_linestyle() == "--"
+    assert thin.get_linewidth() < thick.get_linewidth()
+    assert len(figure.axes[1].collections) == 1, "a band of the null would tint that of the values"
+    assert "thick: running mean of 51 states" in texts(figure)
+    places = {tick.label1.get_horizontalalignment() for tick in figure.axes[2].xaxis.get_major_ticks()}
+    assert places == {"center"}
+
+
 def test_attributes_stand_in_the_order_of_the_bits_where_it_is_known(tree):
     curves = tree["measures/step_ssim"].to_dataset()
     turned = xr.DataTree.from_dict(

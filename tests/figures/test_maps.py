@@ -129,7 +129,8 @@ def test_maps_name_their_sample_and_their_colours():
     told = texts(figure)
     for expected in (
         "label 3, seed 5, switch@3->3",
-        "scaled by its own largest value",
+        "each tile has a scale of its own",
+        "sum over channels, 4 × 4",
         "−max",
         "0\n",
         "t = 6",
@@ -147,6 +148,35 @@ def test_maps_name_their_sample_and_their_colours():
     assert "grey" not in told
     tree["activations/b"] = xr.DataTree(tree["activations/b"].to_dataset().isel(time=slice(2)))
     assert "; grey: not stored" in texts(maps.maps(tree, ["activations/a", "activations/b"]))
+
+
+def test_columns_of_maps_are_equally_far_apart_and_end_with_the_image():
+    assert maps._columns(
+        [950, 900, 850, 800, 750, 700, 650, 600, 550, 500, 450, 400, 350, 300, 250, 200, 150, 100, 50, 0]
+    ) == [*range(900, -1, -100)]
+    assert maps._columns([3, 2, 1, 0]) == [3, 2, 1, 0]
+    every = maps._columns(range(1000, -1, -1))
+    assert (len(every), set(np.diff(every)), every[-1]) == (11, {-91}, 0)
+
+
+def test_rows_of_a_volume_say_of_how_many_pixels_they_are():
+    values = np.random.default_rng(3).normal(size=(1, 1, 1, 2, 2, 4, 4))
+    node = xr.Dataset(
+        {"gradient": (("intervention", "label", "seed", "time", "pixel", "y", "x"), values)},
+        coords={
+            "intervention": ["none"],
+            "label": [0],
+            "seed": [0],
+            "time": [1, 0],
+            "pixel": [5, 6],
+            "y": range(4),
+            "x": range(4),
+            "pixel_y": ("pixel", [1, 1]),
+            "pixel_x": ("pixel", [1, 2]),
+        },
+    ).assign_attrs(kind="gradient_volume")
+    figure = maps.maps(xr.DataTree.from_dict({"gradients/volume": node}), ["gradients/volume"])
+    assert "off-diagonal rows of 2 pixels,\nroot of sum of squares, 4 × 4" in texts(figure)
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ export class Side {
     if (!found) return this.difference.miss("One of the two is not computed.", this.command);
     const far = Math.max(1e-12, -found.low, found.high);
     const colours = this.told.image && sizeOf(this.told) > 1 ? ", mean over colours" : "";
-    return this.difference.draw({ values: found.values, range: { low: -far, high: far }, told: `t = ${t}${colours}, root mean square ${number(found.root, 3)}` });
+    return this.difference.draw({ values: found.values, range: { low: -far, high: far }, told: `t = ${t}${colours}, root mean square ${number(found.root, 3)}${this.told.image ? " in pixel values" : ""}` });
   }
 }
 

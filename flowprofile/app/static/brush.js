@@ -10,7 +10,10 @@ export function drawMaskTools(panel, regions) {
   let pixels = new Set();
   let mode = null;
   let stroke = null;
-  const size = make("input", { type: "range", min: 1, max: 7, step: 2, value: 3, id: "brush" });
+  const wide = make("output", { for: "brush" });
+  const size = make("input", { type: "range", min: 1, max: 7, step: 2, value: 3, id: "brush", on: { input: () => sized() } });
+  const sized = () => (wide.textContent = `${size.value} ${size.value === "1" ? "pixel" : "pixels"}`);
+  sized();
   const count = make("output", { class: "told" });
   const numbers = make("input", { id: "mask-numbers", type: "text", placeholder: "489,490 or 15:18,9:14", on: { change: () => given(numbers.value) } });
   const file = make("input", { id: "mask-file", type: "file", accept: "image/png", on: { change: () => uploaded() } });
@@ -74,7 +77,7 @@ export function drawMaskTools(panel, regions) {
   const told = (n) => (n ? `${n} of ${height * width} pixels` : "no pixel is chosen");
   return {
     element: make("fieldset", { class: "mask" }, make("legend", {}, "Mask"),
-      make("div", { class: "row" }, buttons, clear, make("label", { class: "control" }, make("span", {}, "Brush (pixels)"), size)),
+      make("div", { class: "row" }, buttons, clear, make("label", { class: "control" }, make("span", {}, "Brush: ", wide), size)),
       make("div", { class: "row" }, region, make("label", { class: "control" }, make("span", {}, "Pixels, or rows:columns"), numbers)),
       make("label", { class: "control" }, make("span", {}, `PNG, black and white, ${width} × ${height}`), file), count, used),
     show(text) {
@@ -84,7 +87,7 @@ export function drawMaskTools(panel, regions) {
       region.querySelector("select").value = regions[text] ? text : "";
       if (document.activeElement !== numbers) numbers.value = regions[text] ? "" : (text ?? "");
       const value = regions[text] ? `mask = "${text}"` : `mask = { pixels = [${[...pixels].join(", ")}] }`;
-      used.replaceChildren(...(pixels.size ? [make("p", { class: "told" }, "In a definition; a mask never samples anything again:"), code(value)] : []));
+      used.replaceChildren(...(pixels.size ? [make("p", { class: "told" }, "To compute with this mask, write it into a stage of the definition; nothing is sampled again for it:"), code(value)] : []));
     },
   };
 }

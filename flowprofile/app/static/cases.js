@@ -17,7 +17,7 @@ export function tableOf(held, params) {
   const notes = offset === asked ? [] : [`The address says offset=${asked}. There are ${rows.length} cases, counted from 0; those from ${offset} on are shown.`];
   return {
     ...told, notes, sort, order, offset, cases: rows.length, columns: chosen.map((at) => held.columns[at]),
-    rows: rows.slice(offset, offset + most).map((row) => ({ ...row, values: chosen.map((at) => row.values[at]) })),
+    rows: rows.slice(offset, offset + most).map((row) => ({ ...row, values: chosen.map((at) => row.values[at]), never: chosen.map((at) => row.never[at]) })),
   };
 }
 

@@ -12,8 +12,10 @@ const UNITS = { 1: "no unit", index: "index, no order" };
 const SAID = { other_label: "to label", read_label: "label that is read" };
 const BANDS = 3;
 const WIDE = 24;
-/** Colours in an order in which neighbours are far apart. */
-const PLACES = [0, 1, 2, 3, 4, 6, 7, 5];
+/** Colours of several lines, neighbours far apart; the first two mean a seed and a mean wherever one line is drawn. */
+const PLACES = [2, 3, 4, 6, 7, 5, 0, 1];
+/** So many states between two that are kept, beside pairs of neighbours, make a curve look as if it had hooks. */
+const APART = 5;
 
 /** How many seeds statistics are over, and of how many where these are not all. */
 export function seedsTold(of) {
@@ -28,6 +30,13 @@ function drawnTold(measure, seed) {
   return `drawn: seed ${seed}${measure.n > 1 ? ` of n = ${seedsTold(measure)}` : ""}`;
 }
 
+/** Of states that are kept with the one before each: a pair is a single step, and the next pair is far. */
+function pairsTold({ times }) {
+  const steps = times.slice(1).map((t, i) => times[i] - t);
+  const paired = steps.filter((step) => step === 1).length > 1 && Math.max(...steps) >= APART;
+  return paired ? "states are kept in pairs (t + 1, t): a small hook is one step" : null;
+}
+
 /** Whether a measure runs over several states; a single one is no curve. */
 export function isCurve(measure) {
   return measure.times.length > 1;
@@ -35,7 +44,7 @@ export function isCurve(measure) {
 
 /** A card that plots a measure of a seed; `state` says what of it: t, which curves, which lines. */
 export function curveCard(measure, seed, state) {
-  const words = [measure.long_name, UNITS[measure.unit] ?? measure.unit, drawnTold(measure, seed), measure.pixels ? `mean over ${measure.pixels} pixels` : null, measure.note];
+  const words = [measure.long_name, UNITS[measure.unit] ?? measure.unit, drawnTold(measure, seed), measure.pixels ? `mean over ${measure.pixels} pixels` : null, pairsTold(measure), measure.note];
   const card = plotCard(measure.name, words.filter(Boolean).join(" · "), () => drawn(measure, seed, state()), { moved: (point) => set({ time: point.x }) });
   const place = card.element.querySelector(".plot");
   const draw = async () => {
@@ -46,7 +55,7 @@ export function curveCard(measure, seed, state) {
 }
 
 /** Traces and axes of a measure. */
-function drawn(measure, seed, { t, show, lines }) {
+function drawn(measure, seed, { t, show, lines, first }) {
   const both = measure.has_null && show === "both";
   const excess = measure.has_null && show === "excess";
   const several = lines.length > 1;
@@ -57,11 +66,11 @@ function drawn(measure, seed, { t, show, lines }) {
   ];
   // In the lower of two panels, and of a long name, there is room for a unit below the name only.
   const axis = (title) => ({ title: { text: both || title.length > WIDE ? literal(title).replace(" (", "<br>(") : literal(title) }, zeroline: false });
-  const beyond = { ...axis(measure.excess), zeroline: true, zerolinecolor: colour("edge"), zerolinewidth: 1.5 };
+  const beyond = { ...axis(measure.excess), zeroline: true, zerolinecolor: colour("edge"), zerolinewidth: 1 };
   return {
     traces,
     layout: {
-      xaxis: { ...timeAxis(measure.times), anchor: both ? "y2" : "y" },
+      xaxis: { ...timeAxis([first, ...measure.times]), anchor: both ? "y2" : "y" },
       yaxis: excess ? beyond : { ...axis(measure.y), domain: both ? [0.45, 1] : [0, 1] },
       ...(both ? { yaxis2: { ...beyond, domain: [0, 0.37] } } : {}),
       shapes: [at(t)], ...LEGEND,
@@ -77,10 +86,14 @@ function at(t) {
   return { type: "line", x0: t, x1: t, yref: "paper", y0: 0, y1: 1, line: { color: colour("accent"), width: 2, dash: "dot" } };
 }
 
+function colourOf(i, alone) {
+  return line(alone ? 0 : PLACES[i % PLACES.length]);
+}
+
 function valueTraces(measure, seed, each, i, count) {
   const { series } = each;
-  const mine = line(PLACES[i % PLACES.length]);
   const alone = count === 1;
+  const mine = colourOf(i, alone);
   const own = alone ? [`seed ${seed}`, each.caption, measure.pixels ? "mean over pixels" : null].filter(Boolean).join(", ") : each.caption;
   const width = measure.times.length > 300 ? 1.2 : 2;
   const traces = [];
@@ -96,7 +109,7 @@ function valueTraces(measure, seed, each, i, count) {
 function excessTraces(measure, seed, each, i, count, below) {
   const { series } = each;
   const alone = count === 1;
-  const mine = line(PLACES[i % PLACES.length]);
+  const mine = colourOf(i, alone);
   const on = below ? { yaxis: "y2" } : {};
   const place = below ? "below: " : "";
   // In the lower panel a colour says which line it is; the legend names it once, above.
@@ -112,15 +125,15 @@ function excessTraces(measure, seed, each, i, count, below) {
 
 /** What lines, dashes and bands mean, once for all lines. */
 function keys(measure, seed, count, { both, excess }) {
-  const ink = colour("faint");
+  const ink = colour("ink");
   const dummy = (name, more) => ({ x: [null], y: [null], mode: "lines", name, hoverinfo: "skip", ...more });
   const few = count <= BANDS;
   const found = [];
-  if (!excess) found.push(measure.unit === "index" ? dummy(`points: seed ${seed}`, POINTS(ink, measure)) : dummy(`solid: seed ${seed}`, { line: { color: ink, width: 2 } }));
+  if (!excess) found.push(measure.unit === "index" ? dummy(`points, in each colour: seed ${seed}`, POINTS(ink, measure)) : dummy(`solid, in each colour: seed ${seed}`, { line: { color: ink, width: 2 } }));
   if (measure.has_null && !excess) found.push(dummy(`dashed: ${NULL_TOLD(seed)}`, { line: { color: ink, dash: "dash", width: 1.5 } }));
   if (measure.n > 1 && few && !excess) found.push(dummy(`dotted: ${BAND_TOLD(measure)}`, { line: EDGE(ink) }));
   if (!both && !excess) return found;
-  const place = both ? "below: " : "";
+  const place = both ? "below, in each colour: " : "in each colour: ";
   if (measure.n > 1) found.push(dummy(`${place}mean excess of ${seedsTold(measure)}`, { line: { color: ink, width: 2 } }));
   else found.push(dummy(`${place}excess of seed ${seed}`, { line: { color: ink, width: 1 } }));
   if (measure.n > 2 && few) found.push(dummy(`${place}${INTERVAL_TOLD}`, { fill: "toself", fillcolor: faint(ink), line: { width: 0, color: ink } }));

@@ -68,6 +68,6 @@ export function save(name, content, type) {
 /** A number as people read it: four significant digits, a true minus sign. */
 export function number(value, digits = 4) {
   if (value === null || !Number.isFinite(value)) return "–";
-  const text = Math.abs(value) >= 1e5 || (value !== 0 && Math.abs(value) < 1e-3) ? value.toExponential(digits - 2) : String(+value.toPrecision(digits));
+  const text = Math.abs(value) >= 1e5 || (value !== 0 && Math.abs(value) < 1e-4) ? value.toExponential(digits - 2) : String(+value.toPrecision(digits));
   return text.replaceAll("-", "−");
 }

@@ -3,7 +3,7 @@
 import { channelOf, nearest, timeOf } from "app/controls.js";
 import { make, notComputed, picker, save } from "app/dom.js";
 import { picture, summed, weighted } from "app/half.js";
-import { field, pixelsOf, resampled } from "app/masks.js";
+import { field, maskNamed, pixelsOf, resampled } from "app/masks.js";
 import { among, below, kept, masked } from "app/notes.js";
 import { reach, sampleOf, TITLES } from "app/images.js";
 import { Panel, together } from "app/panel.js";
@@ -127,15 +127,17 @@ class Maps {
 
   #values(panel, block, t, params) {
     const size = sizeOf(panel.told);
-    const at = t === timeOf(this.times, params) ? "" : `, nearest kept state t = ${t}`;
-    if (size === 1) return { values: picture(block, 0), channel: null, told: `${panel.told.root ? "root of the " : ""}${panel.told.told}${at}` };
     const rows = pixelsIn(panel.told);
+    const mask = maskNamed(panel.told, this.told.regions);
+    const at = `${mask && !rows ? `; ${mask}` : ""}${t === timeOf(this.times, params) ? "" : `, nearest kept state t = ${t}`}`;
+    if (size === 1) return { values: picture(block, 0), channel: null, told: `${panel.told.root ? "root of the " : ""}${panel.told.told}${at}` };
+    const of = rows ? mask : null;
     if (this.show(params) === "sum" && panel.told.whole) {
-      return { values: summed(block, rows), channel: null, told: `sum over ${size} ${plural(panel.told)}${rows ? ", own entries left out" : ""}${at}` };
+      return { values: summed(block, rows), channel: null, told: `sum over ${of ?? `${size} ${plural(panel.told)}`}${rows ? ", own entries left out" : ""}${at}` };
     }
     const channel = this.#channel(panel, params, block, t);
     const place = panel.told.whole ? channel : 0;
-    return { values: picture(block, place, rows && [rows[channel]]), channel, told: `${placeTold(panel.told, channel)} of ${size}${at}` };
+    return { values: picture(block, place, rows && [rows[channel]]), channel, told: `${placeTold(panel.told, channel)} of ${of ?? size}${at}` };
   }
 
   /** The channel a panel shows: the slider's, or its own strongest one. */
@@ -229,7 +231,7 @@ class Maps {
     return make("div", { class: "options" }, more,
       this.channels > 1 ? picker("show", "Shown", this.shows(), this.show(params), (show) => set({ show })) : null,
       picker("colour", "Colours", COLOURS, colourOf(params), (colour) => set({ colour })),
-      this.told.regions ? picker("mask", "Mask", masks, mask, (value) => set({ mask: value })) : null);
+      this.told.regions ? picker("mask", "Mask chosen here", masks, mask, (value) => set({ mask: value })) : null);
   }
 
   #title() {

@@ -15,6 +15,16 @@ export function maskText(pixels, regions) {
   return Object.entries(regions ?? {}).find(([, each]) => each.join(",") === text)?.[0] ?? text;
 }
 
+/** The mask that a stored object is of, in words; the rows of a volume have numbers only, whose name is looked up. */
+export function maskNamed({ mask, leading }, regions) {
+  const rows = leading.find(({ name }) => name === "pixel")?.values;
+  const known = regions ?? {};
+  const pixels = rows ?? (Object.hasOwn(known, mask) ? known[mask] : null);
+  const name = rows ? Object.keys(known).find((each) => known[each].join() === rows.join()) : mask;
+  if (!pixels) return name ? `mask: ${name}` : "";
+  return `${pixels.length} pixel${pixels.length === 1 ? "" : "s"}${name ? `: ${name}` : ""}`;
+}
+
 /** Booleans [y x] of pixels. */
 export function field(pixels, height, width) {
   const mask = new Uint8Array(height * width);

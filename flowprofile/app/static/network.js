@@ -24,8 +24,13 @@ export function drawNetwork(told) {
   });
   const svg = draw("svg", { viewBox: `0 0 ${x} 128`, class: "network", role: "group", "aria-label": "The network's layers, in the order of the forward pass" }, blocks);
   return make("section", { class: "schematic" }, svg, missing,
-    make("p", { class: "key" }, "Taller: more channels. Lower: coarser. Dark: stored; in colour: shown; pale: not computed, and a click says what computes it."),
+    make("p", { class: "key" }, "Taller: more channels. Lower: coarser. ", swatch("shown"), " shown, ", swatch("stored"), " stored, ", swatch("absent"), " not computed: a click says what computes it. A bar's name is told under the pointer."),
     make("p", { class: "key", id: "layer-told", "aria-live": "polite" }, `Shown: ${chosen.join(", ") || "none"}`));
+}
+
+/** A bar's colour, which another theme has another of. */
+function swatch(state) {
+  return make("span", { class: `swatch ${state}`, "aria-hidden": "true" });
 }
 
 function bar({ layer, channels, side, stored }, x, widest, largest, chosen, lacks) {

@@ -20,7 +20,7 @@ export class Panel {
     this.gone = make("div", { class: "gone", hidden: true });
     const unit = told.unit === "1" ? "no unit" : told.unit;
     const cell = told.grid ? "cells" : "pixels";
-    this.scaleRow = make("div", { class: "legend" }, this.ends[0], this.legend, this.ends[1], make("span", { class: "unit" }, told.image ? "pixel value" : unit));
+    this.scaleRow = make("div", { class: "legend" }, this.legend, this.ends[0], make("span", { class: "unit" }, told.image ? "pixel value" : unit), this.ends[1]);
     this.frame = make("div", { class: "frame" },
       make("span", { class: "axis-y" }, make("span", {}, String(h - 1)), make("span", {}, `y (${cell})`), make("span", {}, "0")),
       make("div", { class: "stack" }, this.canvas, this.overlay, this.gone),

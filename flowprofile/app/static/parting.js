@@ -8,13 +8,18 @@ import { colour } from "app/theme.js";
 
 const NULL_TOLD = "null: same noise, images known";
 
+/** An entry of the legend without a line of its own. */
+const KEY = { x: [null], y: [null], mode: "lines", hoverinfo: "skip" };
+const SHOWN = () => ({ color: colour("accent"), width: 2, dash: "dot" });
+
 /** A card for one pair of sides. `now` gives the state that is shown. */
 export function pairCard(told, pair, now) {
   const title = `Side ${pair.sides[0] + 1} and side ${pair.sides[1] + 1}`;
   if (pair.refused) return refusedCard(title, pair.refused);
-  const words = [`D(t): ${pair.quantity}${pair.of ? ` of the states ${pair.of}, whatever pictures are shown above` : ""}`, pair.source ? `from ${pair.source}` : null, pair.n ? `n = ${seedsTold(pair)}` : null, pair.note];
+  const words = [`D(t): ${pair.quantity}${pair.of ? ` of the states ${pair.of}, whatever pictures are shown above` : ""}`, pair.source ? `from ${pair.source}` : null, pair.n ? `mean${pair.mean?.null.some((value) => value !== null) ? " and null" : ""} of n = ${seedsTold(pair)}` : null, pair.note];
   const card = plotCard(title, words.filter(Boolean).join(" · "), () => drawn(pair, now()), { moved: (point) => set({ time: point.x }) });
   const place = card.element.querySelector(".plot");
+  place.classList.add("keyed");
   const table = make("div", {});
   if (pair.onsets) card.element.append(table);
   const draw = async () => {
@@ -49,10 +54,10 @@ function drawn(pair, t) {
     if (!excess && pair.mean.null.some((value) => value !== null)) traces.push(curve(pair.mean_times, pair.mean.null, NULL_TOLD, { color: colour("ink"), width: 1.5, dash: "dash" }));
   }
   if (own) traces.push(curve(pair.times, own, `these two samples${pair.of ? `, ${pair.of}` : ""}`, { color: line(0), width: 1.2 }));
-  traces.push(...onsetKeys(pair));
+  traces.push(...onsetKeys(pair), { ...KEY, name: "the state t that is shown", line: SHOWN() });
   const unit = `${excess ? "excess of " : ""}D(t): ${pair.quantity}${pair.of ? `, ${pair.of}` : ""}`;
   return { traces, layout: {
-    xaxis: timeAxis(pair.times), yaxis: { title: { text: literal(unit) }, zeroline: true, zerolinecolor: colour("edge") },
+    xaxis: timeAxis(pair.times), yaxis: { title: { text: literal(unit) }, zeroline: false },
     shapes: shapes(pair, t), ...LEGEND,
   } };
 }
@@ -60,7 +65,7 @@ function drawn(pair, t) {
 /** The state that is shown, the threshold, and the onset with its interval. */
 function shapes(pair, t) {
   const upright = (x, style) => ({ type: "line", x0: x, x1: x, yref: "paper", y0: 0, y1: 1, line: style });
-  const found = [upright(t, { color: colour("accent"), width: 2, dash: "dot" })];
+  const found = [upright(t, SHOWN())];
   const onset = chosen(pair);
   if (!onset) return found;
   found.push({ type: "line", xref: "paper", x0: 0, x1: 1, y0: onset.delta, y1: onset.delta, line: { color: colour("faint"), width: 1 } });
@@ -85,10 +90,10 @@ function ends(pair, onset) {
 function onsetKeys(pair) {
   const onset = chosen(pair);
   if (!onset) return [];
-  const key = (name, more) => ({ x: [null], y: [null], mode: "lines", name, hoverinfo: "skip", ...more });
+  const key = (name, more) => ({ ...KEY, name, ...more });
   const found = [key(`threshold ${onset.delta}`, { line: { color: colour("faint"), width: 1 } })];
   if (onset.onset_upper !== null) found.push(key(`onset's interval${onset.claimed ? "" : ", not claimed"}`, { fill: "toself", fillcolor: faint(line(2)), line: { width: 0, color: line(2) } }));
-  if (onset.onset !== null) found.push(key(onset.claimed ? "onset of the mean" : "first crossing, not claimed", { line: crossing(onset) }));
+  if (onset.onset !== null) found.push(key(onset.claimed ? "onset of the mean, claimed" : "first crossing, not claimed", { line: crossing(onset) }));
   // In the colour of the null's own curve, and where that crosses the threshold.
   if (onset.null_onset !== null) found.push({ x: [onset.null_onset], y: [onset.delta], mode: "markers", name: "onset of the null", marker: { color: colour("ink"), size: 11, symbol: "diamond" }, hovertemplate: `t = ${onset.null_onset}` });
   return found;

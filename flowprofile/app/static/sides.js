@@ -12,7 +12,9 @@ export function sideTold(told, i) {
   const first = told.sides[0];
   const parts = [["label", side.caption === `label ${side.label}` ? side.caption : `label ${side.label} (${side.caption})`], ["seed", `seed ${side.seed}`], ["intervention", side.intervention === "none" ? "clean" : side.title], ["run", `run ${side.run}`], ["store", side.store && `store ${side.store}`]];
   const differs = parts.filter(([name]) => !i || side[name] !== first[name]).filter(([name, words]) => words && (i || ["label", "seed", "intervention"].includes(name)));
-  return `Side ${i + 1}: ${differs.map(([, words]) => words).join(", ") || "the same case"}`;
+  // Whether noise is shared decides what may be read off a difference, so a seed is said even where it is the same.
+  const shared = i && differs.length && side.seed === first.seed ? [`seed ${side.seed}`] : [];
+  return `Side ${i + 1}: ${[...differs.map(([, words]) => words), ...shared].join(", ") || "the same case"}`;
 }
 
 /** Controls for every side but the first, and a button for one more. */

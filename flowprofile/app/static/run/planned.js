@@ -13,9 +13,14 @@ export function refused(error) {
     told.remedy ? make("p", {}, make("strong", {}, "To mend it: "), told.remedy) : null, told.evidence ? make("p", {}, make("strong", {}, "Seen: "), told.evidence) : null);
 }
 
+/** Whether the store holds all of it. */
+export function nothing(plan) {
+  return !plan.forwards && !plan.means && !plan.cases;
+}
+
 /** How much it would be, in one line. */
 export function summary(plan) {
-  if (!plan.forwards && !plan.means && !plan.cases) return "The store holds all of it already: nothing to compute.";
+  if (nothing(plan)) return "The store holds all of it already: nothing to compute.";
   const time = plan.seconds === null ? "not timed on this machine yet" : duration(plan.seconds);
   return `${counted(plan.forwards + plan.means, "forward")}, ${bytes(plan.disk)} to store, ${time}.`;
 }
@@ -67,10 +72,11 @@ export function planPanel(app, planned) {
 function drawn(plan) {
   const sampled = plan.forwards && !plan.sampled && !plan.means ? "Nothing is sampled: stored states are looked at again." : null;
   return make("div", {},
-    make("dl", {}, entry("Forwards", `${count(plan.forwards)} (and ${count(plan.padding)} padding)`), entry("of these the sampler's", count(plan.sampled)),
+    nothing(plan) ? null : make("dl", {}, entry("Forwards", `${count(plan.forwards)} (and ${count(plan.padding)} padding)`), entry("of these, steps of sampling", count(plan.sampled)),
       plan.means ? entry("before them, for means to steer by", count(plan.means)) : null,
       entry("Cases", count(plan.cases)), entry("To store", bytes(plan.disk)), entry("Memory", bytes(plan.memory)),
       entry("Time", plan.seconds === null ? "not timed on this machine yet" : duration(plan.seconds))),
+    nothing(plan) ? null : make("p", { class: "told" }, "A forward is one picture through the network, once; padding fills batches up."),
     sampled ? make("p", { class: "told" }, sampled) : null,
     Object.entries(plan.warnings).map(([name, text]) => make("p", { class: "note" }, make("strong", {}, `${name}: `), text)),
     make("details", {}, make("summary", {}, "Stage by stage"), stages(plan.stages)),

@@ -18,7 +18,7 @@ export async function open(root, app) {
   asked.delete("layer");
   const told = await json("measures", asked);
   root.append(make("h2", {}, "Measures"), make("p", { class: "lead" },
-    "Each curve of this seed beside its own null (the same noise, driven by a chain that knows the finished image) and beside all seeds of its label. Grey holds 10 to 90 % of the seeds; a band in a line's colour is the interval of that line's mean. What the network does is the excess, of every seed over its own null. A click on a curve moves t."));
+    "Each curve of this seed beside its own null (the same noise, driven by a chain that knows the finished image) and beside all seeds of its label. 10 to 90 % of the seeds lie within the grey band or, where several lines are drawn, between dotted ones; a band in a line's colour is the interval of that line's mean. What the network does is the excess: the value minus the null, seed by seed, so 0 is what the noise does alone. The upright dotted line is the state t that is shown; a click on a curve moves it."));
   if (told.missing) {
     root.append(notComputed(told.missing, "No measure is stored in this run."));
     return { moves: ["time", "show", "layer"], move: () => {} };
@@ -82,7 +82,7 @@ class Measures {
     const chosen = measure.lines.filter((line) => wanted.includes(line.key.layer));
     return {
       t: timeOf(measure.times, new URLSearchParams({ time: timeOf(this.times, params) })),
-      show: shownOf(params),
+      show: shownOf(params), first: this.times[0],
       lines: chosen.length ? chosen : measure.lines.slice(0, LINES),
     };
   }

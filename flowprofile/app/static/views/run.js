@@ -7,7 +7,7 @@ import { changed, changesOf, fits } from "app/run/address.js";
 import { drafted, freeName, kindOf, newStage } from "app/run/draft.js";
 import { table } from "app/run/fields.js";
 import { drawnMask, maskTold } from "app/run/mask.js";
-import { planPanel, refused } from "app/run/planned.js";
+import { nothing, planPanel, refused } from "app/run/planned.js";
 import { jobs, watch } from "app/run/watch.js";
 
 const QUICK = ["max_channel", "layer_gradients", "gradient_sum", "gradient_volume"];
@@ -113,6 +113,8 @@ class Run {
   planned(plan) {
     this.ready = plan !== null;
     this.go.disabled = !this.ready || this.running;
+    // Where nothing is to be computed a run still says which version a plain name means: it may be pressed, and is not urged.
+    this.go.classList.toggle("main", this.ready && !nothing(plan));
   }
 
   async reset() {
@@ -202,7 +204,7 @@ class Run {
   /** What is usually asked of a mask that was just drawn. */
   quick() {
     const kinds = QUICK.map((name) => this.form.stages.kinds.find((kind) => kind.name === name)).filter((kind) => this.about.layers.length || !kind.fields.some((field) => field.name === "layers"));
-    return make("fieldset", { class: "quick" }, make("legend", {}, `Mask: ${maskTold(this.mask)}`), make("p", { class: "help" }, "A mask never samples anything again where the trajectory keeps the states before."),
+    return make("fieldset", { class: "quick" }, make("legend", {}, `Mask: ${maskTold(this.mask)}`), make("p", { class: "help" }, "Nothing is sampled again for a mask where the trajectory keeps the states before (before = true)."),
       make("div", { class: "row" }, kinds.map((kind) => make("button", { type: "button", title: kind.help, on: { click: () => this.add("stages", kind, this.mask) } }, `Add ${kind.title.toLowerCase()}`))));
   }
 

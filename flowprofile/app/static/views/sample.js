@@ -6,6 +6,7 @@ import { channelOf, nearest, timeOf } from "app/controls.js";
 import { make, notComputed, number, save } from "app/dom.js";
 import { sampleOf, TITLES } from "app/images.js";
 import { paramsOf, sizeOf } from "app/maps.js";
+import { field, pixelsOf } from "app/masks.js";
 import { below, kept, masked } from "app/notes.js";
 import { Panel, together } from "app/panel.js";
 import { blocks, cached, json } from "app/source.js";
@@ -34,7 +35,8 @@ class Sample {
     this.panels = told.panels.map((each) => new Panel({ ...each, title: TITLES[each.variable] ?? each.title }));
     this.times = this.panels.reduce((most, { told: { times } }) => (times.length > most.length ? times : most), []);
     this.channels = Math.max(1, ...told.panels.filter((each) => !each.image).map(sizeOf));
-    this.strips = this.panels.map((panel) => strip(panel));
+    const columns = columnsOf(this.panels, this.times.filter((t) => this.panels.some((panel) => isStored(panel, t))));
+    this.strips = this.panels.map((panel) => strip(panel, columns));
     // A mask is of the states' own pixels, which those of a decoded image are not.
     const drawnOn = this.panels.find((panel) => panel.size.join() === app.run.model.shape.slice(-2).join()) ?? this.panels[0];
     this.brush = drawMaskTools(drawnOn, told.regions ?? {});
@@ -61,9 +63,17 @@ class Sample {
     this.waiting?.abort();
     const turn = (this.waiting = new AbortController());
     this.brush.show(params.get("mask"));
+    this.#outline(params.get("mask"));
     await this.app.busy(Promise.all(this.panels.map((panel, i) => this.#draw(panel, i, turn))).catch((error) => {
       if (error.name !== "AbortError") throw error;
     }));
+  }
+
+  /** The mask on every panel of its own pixels; the one that is drawn on has it from the brush. */
+  #outline(text) {
+    const [height, width] = this.app.run.model.shape.slice(-2);
+    const chosen = pixelsOf(text, this.told.regions ?? {}, height * width);
+    for (const panel of this.panels) if (panel.size.join() === [height, width].join()) panel.outline(chosen && field(chosen, height, width), height, width);
   }
 
   async #draw(panel, i, turn) {
@@ -89,17 +99,28 @@ class Sample {
   }
 }
 
-/** Small pictures of up to 21 kept states, fewer of large ones; a click goes there. They come in one request. */
-function strip(panel) {
+function isStored({ told }, t) {
+  return told.times.includes(t) && told.missing[t] === undefined;
+}
+
+/** Up to 21 states, fewer of large pictures: the same for every strip, so that what stands below each other is of one state. */
+function columnsOf(panels, all) {
+  const most = ({ told }) => Math.max(2, Math.floor(STRIP_BYTES / (2 * told.shape.reduce((a, b) => a * b))));
+  const count = Math.min(STRIP, all.length, ...panels.map(most));
+  return Array.from({ length: count }, (_, i) => all[Math.round((i * (all.length - 1)) / Math.max(1, count - 1))]);
+}
+
+/** Small pictures of these states; a click goes there. They come in one request. A state that is not kept leaves a gap. */
+function strip(panel, shared) {
   const { told } = panel;
-  const all = told.times.filter((t) => told.missing[t] === undefined);
-  const most = Math.max(2, Math.floor(STRIP_BYTES / (2 * told.shape.reduce((a, b) => a * b))));
-  const count = Math.min(STRIP, most, all.length);
-  const times = Array.from({ length: count }, (_, i) => all[Math.round((i * (all.length - 1)) / Math.max(1, count - 1))]);
+  const own = told.times.filter((t) => isStored(panel, t));
+  // Objects that hardly keep a state in common each have columns of their own.
+  const columns = 2 * shared.filter((t) => own.includes(t)).length < Math.min(shared.length, own.length) ? columnsOf([panel], own) : shared;
+  const times = columns.filter((t) => own.includes(t));
   const buttons = new Map(times.map((t) => [t, make("button", { type: "button", "aria-label": `t = ${t}`, on: { click: () => set({ time: t }) } }, make("canvas", { "aria-hidden": "true" }), `t = ${number(t)}`)]));
   let filled = null;
   return {
-    element: make("div", { class: "strip" }, [...buttons.values()]),
+    element: make("div", { class: "strip" }, columns.map((t) => buttons.get(t) ?? make("span", { class: "gap" }, `t = ${number(t)}`, make("br"), "not stored"))),
     mark: (now) => buttons.forEach((button, t) => button.setAttribute("aria-pressed", String(t === now))),
     fill: async (channel) => {
       const wanted = told.image ? "colours" : channel;

@@ -8,6 +8,7 @@ import { json, text } from "app/source.js";
 import { address, read, set } from "app/state.js";
 
 const ROWS = 50;
+const ACTED = 3;
 const MOVES = ["sort", "order", "offset", "only", "column"];
 /** Of where other views stand: the table is of all cases. */
 const ELSEWHERE = ["intervention", "label", "seed"];
@@ -17,7 +18,7 @@ const CASE = ["run", "intervention", "label", "seed", "time"];
 export async function open(root, app) {
   const view = new Sweep(app);
   root.append(make("h2", {}, "Sweep"), make("p", { class: "lead" },
-    "Every case that is computed, with its finished sample and what its curves come to. A column's button sorts all cases by it; a row opens its case."), view.element);
+    "Every case that is computed, with its finished sample and what its curves come to: numbers to find cases by, of which none is a score. A column's button sorts all cases by it; a row opens its case."), view.element);
   await view.load();
   return view.handle();
 }
@@ -111,9 +112,16 @@ class Sweep {
       ...(several ? [this.#head("intervention", "Intervention", "")] : []), this.#head("label", "Label", ""), this.#head("seed", "Seed", ""),
       ...this.told.columns.map((column) => this.#head(column.name, column.title, column.unit === "1" ? column.what : `${column.what}, ${column.unit}`, column.told)),
     ];
-    return make("table", { class: "cases" }, make("caption", {}, "A row is a case; a button above a column sorts by it. A wide table scrolls sideways."),
+    return make("table", { class: "cases" }, make("caption", {}, `–: never measured of such a case. A wide table scrolls sideways.${this.#acted()}`),
       make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "Sample"), heads)),
       make("tbody", {}, this.told.rows.map((row) => this.#row(row, several))));
+  }
+
+  /** What was done, of interventions that have a name of somebody's own; of many the pointer tells. */
+  #acted() {
+    const shown = new Set(this.told.rows.map(({ intervention }) => intervention));
+    const own = this.app.run.interventions.filter(({ name, title }) => name !== "none" && title !== name && shown.has(name));
+    return own.slice(0, ACTED).map(({ name, title }) => ` ${title}: ${name}.`).join("");
   }
 
   #head(name, title, unit, told = title) {
@@ -143,7 +151,7 @@ class Sweep {
     return make("tr", { on: { click: go } },
       make("td", {}, make("canvas", { class: "thumbnail", role: "img", "aria-label": `Sample of ${told}, seed ${row.seed}`, dataset: { intervention: row.intervention, label: row.label, seed: row.seed } })),
       several ? make("td", { class: "acted", title: row.intervention }, row.intervention === "none" ? "none (clean)" : title) : null, make("td", { class: "words" }, told), make("td", {}, link),
-      row.values.map((value) => make("td", { class: "figure" }, value === null ? "not computed" : figure(value))));
+      row.values.map((value, i) => make("td", { class: "figure" }, value !== null ? figure(value) : row.never[i] ? "–" : "not computed")));
   }
 
   #python() {
