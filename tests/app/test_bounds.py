@@ -11,6 +11,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
+from flowprofile.app import jobs
 from flowprofile.app.counting import CASES
 from flowprofile.app.jobs import routes
 from flowprofile.app.processes import LINE, Job, Jobs, listen
@@ -72,8 +73,9 @@ def test_a_turn_is_taken_until_its_work_is_done_and_never_by_who_has_gone():
     assert begun == ["at work", "next"]
 
 
-def test_who_has_gone_keeps_nobody_else_from_a_plan(small):
+def test_who_has_gone_keeps_nobody_else_from_a_plan(small, monkeypatch):
     """Three times as many as may plan at once ask and hang up; the next one is answered."""
+    monkeypatch.setattr(jobs, "LOOK", 0.01)  # looked for long before the shortest plan is done
     wanted = {**SMALL, "cases": {"seeds": "0:5000", "labels": [0, 1]}}
 
     async def asked(desk, table, *, stays):

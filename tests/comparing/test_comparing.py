@@ -220,7 +220,7 @@ def refusals():
         ({}, DefinitionError, "two values of one axis"),
         ({"between": TWO, "measure": "ssmi"}, DefinitionError, "did you mean 'ssim'"),
         ({"between": TWO, "measure": "clean_ssim"}, DefinitionError, "says nothing about this"),
-        ({"between": TWO, "seed": [0, 1]}, DefinitionError, "held by both"),
+        ({"between": TWO, "seed": [0, 1]}, DefinitionError, "that both sides hold"),
         ({"between": TWO, "seed": [0, 1, 99]}, StoreError, "Seed 99"),
         ({"between": TWO, "label": [0]}, DefinitionError, "in `between` only"),
         ({"between": TWO, "delta": [0.01]}, DefinitionError, "not admissible"),

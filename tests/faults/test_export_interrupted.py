@@ -64,7 +64,7 @@ def held(path):
     if data is None or path.suffix != ".safetensors":
         return data
     start = 8 + int.from_bytes(data[:8], "little")  # the header's entries come in any order
-    return json.loads(data[8:start]), data[start:]
+    return (json.loads(data[8:start]), data[start:]) if 8 < start <= len(data) else data
 
 
 def sizes(content):
