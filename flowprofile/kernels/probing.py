@@ -74,10 +74,13 @@ class Watched:
     """What the latest call showed, by probe."""
     _parts: dict[tuple[str, str], dict[int, Tensor]] = field(default_factory=dict)
     """What was taken of each layer, by probe and half and by the layer's place in it, until all layers have fired."""
-    _tried: bool = False
-    """Whether a device has been tried."""
+    _tried: bool = field(init=False)
+    """Whether the device has been tried; a CPU need not be."""
     _prepared: dict[tuple[tuple[str, ...], str, int], Prepared | None] = field(default_factory=dict)
     """Taps by probes, half and number of lanes."""
+
+    def __post_init__(self) -> None:
+        self._tried = self.device.type == "cpu"
 
     @property
     def card(self) -> ModelCard:
@@ -87,13 +90,12 @@ class Watched:
     def __call__(self, x: Tensor, index: Tensor, label: Tensor) -> Tensor:
         """eps of the denoiser alone, neither watched nor acted upon; x, index, label and eps are the host's."""
         given = [rows.to(self.device) for rows in (x, index, label)]
-        self._try(*given)
+        if not self._tried:
+            self._try(*given)
         return self.denoiser(*given).cpu()
 
     def _try(self, x: Tensor, index: Tensor, label: Tensor) -> None:
         """Once on a device: whether the bits of a row depend on its place there. Of a CPU it is known that they do not."""
-        if self._tried or self.device.type == "cpu":
-            return
         self._tried = True
         with torch.no_grad():
             eps = self.denoiser(x, index, label)
@@ -140,7 +142,8 @@ class Watched:
         x = pad(x, self.batch).to(self.device)
         self.shown, self._parts = {}, {}
         names = tuple(sorted(asked))
-        self._try(x, *self._said(lanes, [lane.case.label for lane in lanes], rows=self.batch))
+        if not self._tried:
+            self._try(x, *self._said(lanes, [lane.case.label for lane in lanes], rows=self.batch))
         with self._in_force(lanes, given, rows=self.batch) as (index, label), torch.no_grad():
             eps = {}
             for half, call in halves(self.denoiser).items():
