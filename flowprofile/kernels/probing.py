@@ -136,8 +136,8 @@ class Watched:
     def ask(self, lanes: Sequence[Lane], x: Tensor, asked: Iterable[str], given: Results) -> Tensor:
         """eps of x[row channel y x], whose first rows are the lanes; keeps in `shown` what was asked for.
 
-        x and eps are the host's; what is shown stays on the device. Lanes may mix cases and states: a row's bits depend on nothing but its own lane. The halves of a guided step
-        are two calls, each with listeners of its own.
+        x and eps are the host's; what is shown stays on the device. Lanes may mix cases and states: a row's bits depend
+        on nothing but its own lane. The halves of a guided step are two calls, each with listeners of its own.
         """
         x = pad(x, self.batch).to(self.device)
         self.shown, self._parts = {}, {}
